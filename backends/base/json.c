@@ -1,0 +1,12 @@
+#include "backends/base/json.h"
+
+#include <jansson.h>
+
+bool json_is_valid(const void *text, size_t len)
+{
+	json_t *value = json_loadb(
+		text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+
+	json_decref(value);
+	return value != NULL;
+}

@@ -1,0 +1,106 @@
+#include "backends/base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LINE_MAX_BYTES = 2048 };
+
+static int log_fd = STDERR_FILENO; /* -1: syslog */
+static bool log_debugging;
+
+int log_open(const char *where, bool debug)
+{
+	log_debugging = debug;
+	if (!where || !*where) {
+		log_fd = STDERR_FILENO;
+	} else if (strcmp(where, "syslog") == 0) {
+		openlog("kvfs", LOG_PID, LOG_DAEMON);
+		log_fd = -1;
+	} else {
+		int fd = open(where, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+		if (fd < 0)
+			return -errno;
+		log_fd = fd;
+	}
+	return 0;
+}
+
+static int syslog_priority(enum log_level level)
+{
+	switch (level) {
+	case LOG_LEVEL_ERROR:
+		return LOG_ERR;
+	case LOG_LEVEL_WARNING:
+		return LOG_WARNING;
+	case LOG_LEVEL_INFO:
+		return LOG_INFO;
+	default:
+		return LOG_DEBUG;
+	}
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+	char line[LINE_MAX_BYTES];
+	int saved = errno;
+	size_t n = 0;
+	va_list ap;
+
+	if (level == LOG_LEVEL_DEBUG && !log_debugging)
+		return;
+	if (log_fd >= 0 && log_fd != STDERR_FILENO) {
+		time_t now = time(NULL);
+		struct tm tm;
+
+		n = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S%z ", localtime_r(&now, &tm));
+	}
+	if (log_fd >= 0)
+		n += (size_t)snprintf(line + n, sizeof(line) - n, "kvfs: ");
+	va_start(ap, fmt);
+	int m = vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
+	va_end(ap);
+	n += m < 0 ? 0 : (size_t)m;
+	if (n > sizeof(line) - 2)
+		n = sizeof(line) - 2;
+	if (log_fd < 0) {
+		syslog(syslog_priority(level), "%s", line);
+	} else {
+		line[n++] = '\n';
+		/* One write per line keeps lines of several threads whole; there is nobody to tell
+		 * that it failed. */
+		ssize_t ignored = write(log_fd, line, n);
+		(void)ignored;
+	}
+	errno = saved;
+}
+
+const char *log_bytes(const void *bytes, unsigned long len, char *buf, unsigned long cap)
+{
+	const unsigned char *p = bytes;
+	unsigned long n = 0;
+
+	for (unsigned long i = 0; i < len; i++) {
+		bool plain = p[i] >= 0x20 && p[i] != 0x7f && p[i] != '\\';
+
+		if (n + (plain ? 1 : 4) + 4 > cap) {
+			memcpy(buf + n, "...", 3);
+			n += 3;
+			break;
+		}
+		if (plain)
+			buf[n++] = (char)p[i];
+		else
+			n += (unsigned long)sprintf(buf + n, "\\x%02x", p[i]);
+	}
+	buf[n] = '\0';
+	return buf;
+}

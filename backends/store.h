@@ -1,0 +1,209 @@
+/*
+ * store.h - what every key-value store offers to the filesystem.
+ *
+ * Model. A store holds namespaces. A namespace holds entries of two kinds:
+ *
+ *   ENTRY_KEY  a key with its value. `bytes` is the key itself, 1 to 512 bytes.
+ *   ENTRY_DIR  a directory's attributes. `bytes` is the directory's prefix: what every key
+ *              below it begins with, the separator at its end included (0 to 513 bytes; the
+ *              empty prefix is the namespace's own directory).
+ *
+ * Number 0 is no namespace and never given to one: it holds DIR entries only, for the root above
+ * them.
+ *
+ * Both have a record (record.h): attributes, expiry, extended attributes. The store does not
+ * know separators, paths or permissions: it keeps and orders bytes. A DIR entry says nothing
+ * about keys: one without RECORD_MADE only remembers attributes, and only DIR entries with
+ * RECORD_MADE are found by a scan.
+ *
+ * Time. Keys whose record has expired (record_expired) at the `now` of a view are absent from
+ * that view in every respect. They are removed physically by whoever calls view_expired() and
+ * then applies REMOVE changes.
+ *
+ * Writing. store_apply() makes a group of changes visible to every later view at once and
+ * returns; the store makes it durable later, in the order of the calls, whole groups only.
+ * store_sync() waits for that.
+ *
+ * Threads. Every function may be called by any thread, unless it says otherwise; a view and
+ * what came from it belong to one thread at a time. While a thread holds a view it must not
+ * call store_apply(), store_sync(), store_throttle() or a function of namespaces or trees
+ * (they wait for views to end).
+ *
+ * Errors. Functions return 0 or -errno, never a library's own code; outputs are untouched on
+ * failure. -EIO is logged by the store where it arises, with its cause.
+ */
+#ifndef KVFS_STORE_H
+#define KVFS_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "backends/blob.h"
+#include "backends/record.h"
+
+enum {
+	STORE_KEY_MAX = 512, /* bytes of a key, in every store */
+	STORE_PREFIX_MAX = STORE_KEY_MAX + 1, /* a directory's prefix: a key and a separator */
+};
+
+enum entry_kind { ENTRY_KEY = 0, ENTRY_DIR = 1 };
+
+/* Names one entry. A plain value; `bytes` is borrowed from whoever made it. */
+struct entry_id {
+	uint32_t ns; /* a namespace's number, from store_ns_find() */
+	enum entry_kind kind;
+	uint16_t len;
+	const unsigned char *bytes;
+};
+
+/* What a view says of one entry. */
+struct entry {
+	struct record rec; /* all zero where `unrecorded`; rec.xattrs is valid until view_end() */
+	uint64_t size; /* bytes of the value; 0 for ENTRY_DIR */
+	bool unrecorded; /* another program made it: no attributes are known yet */
+	bool touched; /* another program changed the value since the record was written */
+	bool pending; /* has changes that are not durable yet */
+};
+
+enum change_op {
+	CHANGE_PUT, /* record and value, either of which may be "as it is" (NULL) */
+	CHANGE_REMOVE, /* entry and record; removing what is absent is no error */
+};
+
+struct change {
+	enum change_op op;
+	struct entry_id id;
+	const struct record *rec; /* PUT: NULL keeps the record; copied by store_apply() */
+	struct blob *value; /* PUT of a KEY: NULL keeps the value; the store takes its own
+			       reference and the caller must not write to the blob while
+			       anyone else holds one */
+	bool hold; /* PUT of a KEY that has no complete value yet: visible in views, but not made
+		      durable before a later PUT with a value and without hold */
+};
+
+struct store_stat {
+	uint64_t pending; /* entries changed, not durable yet */
+	uint64_t pending_bytes; /* of their values and records */
+	uint64_t commits; /* durable groups since the store was opened */
+	uint64_t reads, writes; /* entries read and changed since then */
+	uint64_t bytes; /* the store's size on its medium */
+	uint64_t free_bytes, total_bytes; /* what the medium still takes, and its size with it */
+	int error; /* -errno of the last attempt to make changes durable; 0: it went well */
+};
+
+/* The store's counterpart of inotify: given to the watcher when other programs have changed
+ * the store. Valid during the call only. */
+struct foreign_change;
+
+enum foreign_verdict { FOREIGN_SAME, FOREIGN_CHANGED, FOREIGN_GONE };
+
+typedef void (*store_watcher)(void *arg, struct foreign_change *what);
+
+struct store;
+struct view;
+struct scan;
+
+struct store_ops {
+	const char *name; /* "lmdb" */
+
+	/* Commits everything, then frees the store. The first error in committing, if any; the
+	 * store is gone either way. No view is open, no call is running. */
+	int (*close)(struct store *st);
+
+	/* The number of namespace `name` (bytes, not a C string; it stays the same for as long as
+	 * the store is open). -ENOENT; -EOPNOTSUPP: it is no plain key-value map. */
+	int (*ns_find)(struct store *st, const void *name, size_t len, uint32_t *ns);
+
+	/* The first namespace whose name is greater than `after` (len 0: the first of all), in byte
+	 * order, into `name` of `cap` bytes. -ENOENT: no more. Maps that cannot be namespaces are
+	 * passed over. */
+	int (*ns_next)(struct store *st, const void *after, size_t after_len, void *name,
+		size_t cap, size_t *len);
+
+	/* Durable when they return. create: -EEXIST, -EPERM (a name the store reserves).
+	 * remove: -ENOTEMPTY while a live key or a made directory is in it, -ENOENT.
+	 * rename: -ENOENT, -ENOTEMPTY (the target exists and is not empty; an empty one is
+	 * replaced), -EPERM. The number of a renamed namespace stays. */
+	int (*ns_create)(struct store *st, const void *name, size_t len, uint32_t *ns);
+	int (*ns_remove)(struct store *st, uint32_t ns, int64_t now);
+	int (*ns_rename)(struct store *st, uint32_t ns, const void *name, size_t len, int64_t now);
+
+	/* A consistent picture of the store at this moment, with every applied change in it.
+	 * `now`: nanoseconds since the epoch, for expiry. Keep it short: writers wait for it. */
+	int (*view_begin)(struct store *st, int64_t now, struct view **out);
+	void (*view_end)(struct view *v);
+
+	/* -ENOENT where absent or expired. */
+	int (*view_get)(struct view *v, const struct entry_id *id, struct entry *out);
+
+	/* Entries that have expired, in the order of their expiry, from the one after `skip`
+	 * entries on. `id` is valid until view_end(). -ENOENT: no more. */
+	int (*view_expired)(struct view *v, size_t skip, struct entry_id *id);
+
+	/* When the next entry expires, in nanoseconds since the epoch; INT64_MAX: none. Entries
+	 * that have expired already count. */
+	int64_t (*view_next_expiry)(struct view *v);
+
+	/* Walks the live entries of a namespace and kind in byte order. */
+	int (*scan_open)(struct view *v, uint32_t ns, enum entry_kind kind, struct scan **out);
+
+	/* The first entry at or after `from`; its bytes are valid until the next call on this scan.
+	 * -ENOENT: none. Seeking forward by little is cheap. */
+	int (*scan_seek)(struct scan *s, const void *from, size_t len, struct entry_id *found);
+	void (*scan_close)(struct scan *s);
+
+	/* The value of a key, readable without a view (struct value below). -ENOENT. */
+	int (*read)(struct store *st, const struct entry_id *id, int64_t now, struct value *out);
+
+	/* Applies the changes as one group. Never waits for the disk. -ENOSPC, -EROFS, -EIO,
+	 * -ENAMETOOLONG: nothing was applied. *seq (may be NULL) numbers the group for sync. */
+	int (*apply)(struct store *st, const struct change *changes, size_t n, uint64_t *seq);
+
+	/* Waits while more is pending than memory should hold. To be called before a change,
+	 * without a lock that a view's holder could want. `bytes`: size of the value to come;
+	 * -ENOSPC where the medium surely has no room for it. */
+	int (*throttle)(struct store *st, uint64_t bytes);
+
+	/* Waits until every group up to `seq` (UINT64_MAX: every one applied so far) is durable.
+	 * -errno of the attempt that failed; the changes stay pending and are tried again. */
+	int (*sync)(struct store *st, uint64_t seq);
+
+	/* Moves every entry whose bytes begin with prefix `from` (a DIR id), and the key that is
+	 * the prefix less its last byte, to `to` in the same manner: bytes, records, expiry;
+	 * expired keys are dropped. All or nothing, durable when it returns. What is at `to`
+	 * already (a made empty directory) is replaced. -ENAMETOOLONG: a key would pass
+	 * STORE_KEY_MAX. exchange: both ways at once. Neither prefix begins with the other. */
+	int (*move_tree)(struct store *st, const struct entry_id *from, const struct entry_id *to,
+		bool exchange, int64_t now);
+
+	/* Calls `fn` from a thread of the store after other programs changed it, within a second.
+	 * NULL ends that; when the call returns no call of `fn` is running. */
+	void (*watch)(struct store *st, store_watcher fn, void *arg);
+
+	/* Within a watcher's call: what happened to this entry since the watcher's last call. SAME
+	 * may be CHANGED by this process's own doing. Expiry is not looked at. */
+	enum foreign_verdict (*foreign_compare)(
+		struct foreign_change *what, const struct entry_id *id);
+
+	/* Within a watcher's call: a copy of the value as it was before. -ENOENT. */
+	int (*foreign_old_value)(
+		struct foreign_change *what, const struct entry_id *id, struct blob **out);
+
+	/* An inode number that no entry of this store has had, less than 2^62. */
+	uint64_t (*new_ino)(struct store *st);
+
+	void (*stat)(struct store *st, struct store_stat *out);
+};
+
+/* Every store's struct begins with this. */
+struct store {
+	const struct store_ops *ops;
+	struct blob_pool
+		*blobs; /* where this store's large values are prepared; owned by the store */
+	bool readonly;
+	uint64_t value_max; /* bytes of the greatest value it can hold */
+};
+
+#endif
