@@ -1,0 +1,23 @@
+/*
+ * check.h - whether an LMDB environment can be opened, found out without LMDB.
+ *
+ * LMDB trusts its file: it maps it and follows page numbers, so that a damaged one ends the process
+ * (SIGBUS, an assertion) rather than the call. And opening makes a lock file beside it. So we look
+ * first, and touch nothing.
+ */
+#ifndef KVFS_LMDB_CHECK_H
+#define KVFS_LMDB_CHECK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct check_info {
+	uint64_t map_size; /* what the file says */
+	uint64_t used; /* bytes up to the last page in use */
+};
+
+/* Looks at the environment in `dir`, whose data file is open as `fd` (for reading at least) and not
+ * empty. The process has one thread. -EINVAL: damaged, or of another version; -EIO. */
+int check_environment(const char *dir, int fd, struct check_info *info, char *why, size_t why_cap);
+
+#endif

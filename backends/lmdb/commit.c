@@ -1,0 +1,389 @@
+/*
+ * commit.c - one transaction with everything that is pending, tried until LMDB has what it needs.
+ *
+ * What can be missing is made and the transaction begun anew: our own databases, a namespace's
+ * database that another program has dropped while changes to it were pending (they were accepted,
+ * so it is made again), a larger map.
+ */
+#include "backends/lmdb/commit.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "backends/base/log.h"
+#include "backends/lmdb/meta.h"
+#include "backends/lmdb/node.h"
+
+enum { BEGIN_ANEW = -ECHILD }; /* an attempt came to nothing; what was missing is there now */
+
+/* Writes a record whose value stays: its stamp stays too, as long as it is known to be right. */
+static int store_record(
+	struct lmdb_store *st, struct txn *t, const struct entry_id *id, const struct record *rec)
+{
+	struct node_stamp stamp = {.txn = t->id};
+	struct record old;
+	MDB_val value;
+
+	if (id->kind == ENTRY_KEY) {
+		int rc = node_value(st, t, id, &value);
+
+		/* Another program has removed the key meanwhile. */
+		if (rc == -ENOENT)
+			return node_remove_record(st, t, id);
+		if (rc)
+			return rc;
+		if (node_record(st, t, id, &stamp, &old) || node_touched(st, t, id, &stamp, &value))
+			stamp = node_stamp_of(t, &value);
+	}
+	return node_put_record(st, t, id, &stamp, rec);
+}
+
+static int store_value(struct lmdb_store *st, struct txn *t, const struct pending_item *it)
+{
+	const struct entry_id *id = &it->entry->id;
+	struct node_stamp stamp, old_stamp;
+	struct record old;
+	int rc = node_put_value(st, t, id, it->state.value, &stamp);
+
+	if (rc)
+		return rc;
+	if (it->state.rec_part == PENDING_OWN)
+		return node_put_record(st, t, id, &stamp, pending_record(&it->state));
+	if (it->state.rec_part == PENDING_NONE)
+		return node_remove_record(st, t, id);
+	/* The record that is there holds for the new value too. */
+	rc = node_record(st, t, id, &old_stamp, &old);
+	if (rc == 0)
+		rc = node_put_record(st, t, id, &stamp, &old);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int store_item(struct lmdb_store *st, struct txn *t, const struct pending_item *it)
+{
+	const struct entry_id *id = &it->entry->id;
+	struct ns *ns = ns_get(&st->namespaces, id->ns);
+
+	if (!ns || !atomic_load(&ns->id))
+		return 0; /* the namespace has been removed */
+	if (it->state.removed)
+		return node_remove(st, t, id);
+	if (id->kind == ENTRY_KEY && (it->what & PENDING_VALUE))
+		return store_value(st, t, it);
+	if (it->state.rec_part == PENDING_OWN)
+		return store_record(st, t, id, pending_record(&it->state));
+	return 0;
+}
+
+/* Removes records whose keys another program has removed, as far as that is still so. */
+static int remove_stale(struct lmdb_store *st, struct txn *t, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct entry_id id = {st->stale.ids[i].ns, ENTRY_KEY, st->stale.ids[i].len,
+			st->stale.ids[i].bytes};
+		struct ns *ns = ns_get(&st->namespaces, id.ns);
+		MDB_val value;
+		MDB_dbi dbi;
+
+		if (!ns || !atomic_load(&ns->id) || ns_write_handle(t, ns, &dbi))
+			continue;
+		int rc = node_value(st, t, &id, &value);
+		if (rc == -ENOENT)
+			rc = node_remove_record(st, t, &id);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static size_t stale_count(struct lmdb_store *st)
+{
+	pthread_mutex_lock(&st->stale.lock);
+	size_t n = st->stale.n;
+	pthread_mutex_unlock(&st->stale.lock);
+	return n;
+}
+
+/* The first n have been seen to. Readers only append. */
+static void stale_done(struct lmdb_store *st, size_t n)
+{
+	struct stale_list *s = &st->stale;
+
+	pthread_mutex_lock(&s->lock);
+	memmove(&s->ids[0], &s->ids[n], (s->n - n) * sizeof(s->ids[0]));
+	s->n -= n;
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* What goes into one transaction. */
+struct work {
+	struct pending_batch batch;
+	size_t stale;
+	struct job *job; /* NULL: none, or it has failed */
+	bool handles, changes_alone, map_alone; /* held for the job */
+};
+
+static int write_all(struct lmdb_store *st, struct txn *t, struct work *w)
+{
+	int rc = remove_stale(st, t, w->stale);
+
+	for (size_t i = 0; i < w->batch.n && rc == 0; i++)
+		rc = store_item(st, t, &w->batch.items[i]);
+	return rc;
+}
+
+static void release(struct lmdb_store *st, struct work *w)
+{
+	if (w->map_alone)
+		env_alone_end(&st->env);
+	if (w->changes_alone)
+		gate_open(&st->changes);
+	if (w->handles)
+		pthread_mutex_unlock(&st->env.handles);
+	w->map_alone = w->changes_alone = w->handles = false;
+}
+
+/* Makes what an attempt has missed. */
+static int provide(struct lmdb_store *st, struct txn *t, int rc)
+{
+	struct ns *ns = t->missing;
+	char shown[128];
+
+	if (rc == ENV_MAP_FULL) {
+		rc = env_grow(&st->env);
+	} else if (rc == -ESTALE && ns) {
+		log_warning("%s: the database %s was dropped by another program while changes to "
+			    "it were "
+			    "waiting; it is made again for them",
+			st->env.dir, log_bytes(ns->name, ns->len, shown, sizeof(shown)));
+		rc = env_db_create(&st->env, ns->name, 0, &ns->dbi);
+	}
+	return rc ? rc : BEGIN_ANEW;
+}
+
+static int job_failed(struct work *w, int rc)
+{
+	w->job->result = rc;
+	w->job = NULL;
+	return BEGIN_ANEW;
+}
+
+/* Runs the job, and brings the table of changes to a halt for it. */
+static int run_job(struct lmdb_store *st, struct txn *t, struct work *w)
+{
+	struct job *job = w->job;
+
+	if (job->handles) {
+		pthread_mutex_lock(&st->env.handles);
+		w->handles = true;
+	}
+	int rc = job->run(st, t, job);
+	if (rc)
+		return rc;
+	gate_close(&st->changes);
+	w->changes_alone = true;
+	if (job->alone) {
+		env_alone_begin(&st->env);
+		w->map_alone = true;
+	}
+	return job->seal ? job->seal(st, t, job) : 0;
+}
+
+static int commit_txn(struct lmdb_store *st, struct txn *t, struct work *w)
+{
+	int64_t old_expiry = atomic_load(&st->first_expiry), new_expiry = expiry_first(t);
+
+	/* Until the views that can see the old state have ended, both hold. */
+	atomic_store(&st->first_expiry, new_expiry < old_expiry ? new_expiry : old_expiry);
+	uint64_t serial = t->serial;
+	int rc = env_write_commit(t);
+	atomic_store(&st->first_expiry, rc ? old_expiry : new_expiry);
+	if (rc)
+		return rc;
+	meta_saved(st, serial);
+	stale_done(st, w->stale);
+	return 0;
+}
+
+static int attempt(struct lmdb_store *st, struct work *w)
+{
+	struct env *e = &st->env;
+	struct txn t;
+	bool job_ran = false;
+	int rc = env_write_begin(e, &t);
+
+	if (rc)
+		return rc;
+	if (!env_own_present(&t)) {
+		env_write_abort(&t);
+		rc = env_own_create(e);
+		return rc ? rc : BEGIN_ANEW;
+	}
+	rc = write_all(st, &t, w);
+	if (rc == 0 && w->job) {
+		rc = run_job(st, &t, w);
+		job_ran = true;
+	}
+	if (rc == 0 && !t.dirty && !w->job) {
+		stale_done(st, w->stale); /* nothing has come of it */
+		w->stale = 0;
+		goto abort;
+	}
+	if (rc == 0)
+		rc = meta_save(st, &t);
+	if (rc == 0)
+		rc = commit_txn(st, &t, w);
+	if (rc == 0)
+		return 0;
+abort:
+	if (t.mdb)
+		env_write_abort(&t);
+	if (w->changes_alone && w->job->undone)
+		w->job->undone(st, w->job);
+	release(st, w);
+	if (rc == ENV_MAP_FULL || rc == -ESTALE)
+		return provide(st, &t, rc);
+	return rc && job_ran ? job_failed(w, rc) : rc;
+}
+
+static void finish(struct lmdb_store *st, struct work *w, int rc)
+{
+	if (!w->changes_alone) {
+		gate_close(&st->changes);
+		w->changes_alone = true;
+	}
+	pending_finish(st->pending, &w->batch, rc == 0);
+	if (w->job && rc == 0 && w->job->landed)
+		w->job->landed(st, w->job);
+	pending_publish(st);
+	release(st, w);
+	if (w->job)
+		w->job->result = rc;
+}
+
+static void note_durable(struct lmdb_store *st, uint64_t seq)
+{
+	struct committer *c = &st->committer;
+
+	pthread_mutex_lock(&c->lock);
+	if (seq > c->durable)
+		c->durable = seq;
+	pthread_cond_broadcast(&c->done);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* The book of attempts, for those who wait. */
+static void note_attempt(struct lmdb_store *st, uint64_t seq, int rc)
+{
+	struct committer *c = &st->committer;
+	int before = atomic_exchange(&st->commit_error, rc);
+
+	if (rc && rc != before)
+		log_error("%s: changes cannot be made durable: %s; %s. They stay in memory and are "
+			  "tried again "
+			  "every second",
+			st->env.dir, strerror(-rc),
+			rc == -ENOSPC || rc == -EDQUOT ? "make room on the medium"
+						       : "check the medium");
+	else if (!rc && before)
+		log_warning("%s: changes are made durable again", st->env.dir);
+	pthread_mutex_lock(&c->lock);
+	if (rc) {
+		c->failures++;
+		c->failed_seq = seq;
+	} else if (seq > c->durable) {
+		c->durable = seq;
+	}
+	pthread_cond_broadcast(&c->done);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* A dead process may be what keeps LMDB from using pages again: before the file grows on for long,
+ * its slot is looked for. With env.writer. */
+static void look_for_dead_readers(struct lmdb_store *st)
+{
+	struct env_usage usage;
+
+	env_usage(&st->env, false, &usage);
+	if (usage.used < st->committer.readers_checked + READERS_CHECK_EVERY)
+		return;
+	st->committer.readers_checked = usage.used;
+	mdb_reader_check(st->env.mdb, NULL);
+}
+
+/* Commits what the groups up to *seq made; UINT64_MAX: all, and *seq says how far that was. Caller
+ * holds env.writer. */
+static int commit_upto(struct lmdb_store *st, struct job *job, uint64_t *seq)
+{
+	struct work w = {.job = job, .stale = stale_count(st)};
+
+	gate_close(&st->changes);
+	int rc = pending_collect(st->pending, *seq, &w.batch);
+	if (*seq == UINT64_MAX)
+		*seq = st->seq;
+	gate_open(&st->changes);
+	if (rc)
+		return rc;
+	bool any = w.batch.n || w.stale || job;
+	do
+		rc = any ? attempt(st, &w) : 0;
+	while (rc == BEGIN_ANEW);
+	if (any && rc == 0) {
+		atomic_fetch_add(&st->commits, 1);
+		space_committed(&st->space);
+	}
+	finish(st, &w, rc);
+	return rc;
+}
+
+/* On a full medium a large commit may find no room although smaller ones would: removals need new
+ * pages before they give old ones back. So the oldest groups first, as many as there is room for.
+ */
+static int commit_pieces(struct lmdb_store *st, uint64_t seq)
+{
+	size_t max = atomic_load(&st->pending_count);
+	uint64_t upto, tried = UINT64_MAX;
+	int rc = -ENOSPC;
+
+	while (rc == 0 || (rc == -ENOSPC && max > 1)) {
+		max = rc ? max / 2 : 2 * max;
+		gate_enter(&st->changes, false);
+		int cut = pending_cut(st->pending, max, &upto);
+		gate_leave(&st->changes);
+		if (cut)
+			return cut == -ENOENT ? 0 : cut;
+		if (rc == 0 && upto > seq)
+			return 0; /* the rest is newer than what was to be committed */
+		if (rc && upto == tried)
+			continue; /* it cannot be divided here */
+		tried = upto;
+		rc = commit_upto(st, NULL, &upto);
+		if (rc == 0)
+			note_durable(st, upto);
+	}
+	return rc;
+}
+
+int commit_run(struct lmdb_store *st, struct job *job)
+{
+	uint64_t seq = UINT64_MAX;
+
+	pthread_mutex_lock(&st->env.writer);
+	int rc = commit_upto(st, job, &seq);
+	if (rc == -ENOSPC && !job)
+		rc = commit_pieces(st, seq);
+	if (rc == 0)
+		look_for_dead_readers(st);
+	pthread_mutex_unlock(&st->env.writer);
+	if (rc == 0)
+		watch_committed(st);
+	note_attempt(st, seq, rc);
+	return rc;
+}
+
+int commit_job(struct lmdb_store *st, struct job *job)
+{
+	job->result = -EIO;
+	int rc = commit_run(st, job);
+
+	return rc ? rc : job->result;
+}

@@ -1,0 +1,217 @@
+/*
+ * committer.c - the thread that makes changes durable, and those who wait for it.
+ *
+ * It sleeps until there is something, lets changes gather for the commit interval, and commits. It
+ * does not let them gather when someone waits, or when they are many. What cannot be committed is
+ * tried again every second, or as soon as someone asks.
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "backends/base/log.h"
+#include "backends/lmdb/commit.h"
+
+enum { RETRY_MS = 1000, CLOSE_TRIES = 3 };
+
+static struct timespec deadline(unsigned ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_nsec -= 1000000000;
+		t.tv_sec++;
+	}
+	return t;
+}
+
+/* Waits, with c->lock, until nothing may be put off any longer. */
+static void gather(struct committer *c, unsigned ms)
+{
+	struct timespec until = deadline(ms);
+
+	while (!c->stop && !c->urgent && !c->waiting) {
+		if (pthread_cond_timedwait(&c->work, &c->lock, &until))
+			break;
+	}
+}
+
+void committer_tidy(struct lmdb_store *st)
+{
+	struct committer *c = &st->committer;
+
+	pthread_mutex_lock(&c->lock);
+	c->tidy = true;
+	if (c->idle)
+		pthread_cond_signal(&c->work);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void *committer_main(void *arg)
+{
+	struct lmdb_store *st = arg;
+	struct committer *c = &st->committer;
+
+	pthread_mutex_lock(&c->lock);
+	while (!c->stop) {
+		if (c->applied == c->durable && !c->tidy) {
+			c->idle = true;
+			pthread_cond_wait(&c->work, &c->lock);
+			c->idle = false;
+			continue;
+		}
+		gather(c, st->commit_interval_ms);
+		if (c->stop)
+			break;
+		c->urgent = c->tidy = false;
+		pthread_mutex_unlock(&c->lock);
+		int rc = commit_run(st, NULL);
+		pthread_mutex_lock(&c->lock);
+		/* Whoever waited has been told; who comes now does not wait for the second to pass.
+		 */
+		if (rc) {
+			c->urgent = false;
+			gather(c, RETRY_MS);
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+int committer_start(struct lmdb_store *st)
+{
+	struct committer *c = &st->committer;
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->work, &attr);
+	pthread_cond_init(&c->done, &attr);
+	pthread_condattr_destroy(&attr);
+	if (st->base.readonly)
+		return 0;
+	int rc = thread_start(&c->thread, committer_main, st);
+	c->running = rc == 0;
+	return rc;
+}
+
+/* Names everything that could not be made durable. */
+static void log_lost(struct lmdb_store *st, int error)
+{
+	struct pending_batch batch;
+	char shown[256];
+
+	if (pending_collect(st->pending, UINT64_MAX, &batch)) {
+		log_error("%s: %llu changes are lost: %s", st->env.dir,
+			(unsigned long long)pending_totals(st->pending)->count, strerror(-error));
+		return;
+	}
+	for (size_t i = 0; i < batch.n; i++) {
+		const struct entry_id *id = &batch.items[i].entry->id;
+		struct ns *ns = ns_get(&st->namespaces, id->ns);
+		char ns_shown[128];
+
+		log_error("%s: the %s of %s in namespace %s is lost: %s", st->env.dir,
+			batch.items[i].state.removed    ? "removal"
+				: id->kind == ENTRY_KEY ? "new value or attributes"
+							: "directory attributes",
+			log_bytes(id->bytes, id->len, shown, sizeof(shown)),
+			log_bytes(ns->name, ns->len, ns_shown, sizeof(ns_shown)), strerror(-error));
+	}
+	pending_finish(st->pending, &batch, false);
+}
+
+int committer_stop(struct lmdb_store *st)
+{
+	struct committer *c = &st->committer;
+	int rc = 0;
+
+	if (c->running) {
+		pthread_mutex_lock(&c->lock);
+		c->stop = true;
+		pthread_cond_signal(&c->work);
+		pthread_mutex_unlock(&c->lock);
+		pthread_join(c->thread, NULL);
+		pending_end_holds(st->pending);
+		for (int i = 0; i < CLOSE_TRIES; i++) {
+			rc = commit_run(st, NULL);
+			if (rc == 0)
+				break;
+		}
+		if (rc)
+			log_lost(st, rc);
+	}
+	pthread_cond_destroy(&c->done);
+	pthread_cond_destroy(&c->work);
+	pthread_mutex_destroy(&c->lock);
+	return rc;
+}
+
+void committer_notify(struct lmdb_store *st, uint64_t seq)
+{
+	struct committer *c = &st->committer;
+	bool many = atomic_load(&st->pending_weight) > st->pending_max / 4;
+
+	pthread_mutex_lock(&c->lock);
+	if (seq > c->applied)
+		c->applied = seq;
+	if (c->idle || (many && !c->urgent)) {
+		c->urgent |= many;
+		c->idle = false;
+		pthread_cond_signal(&c->work);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+int lmdb_sync(struct store *base, uint64_t seq)
+{
+	struct lmdb_store *st = lmdb_store(base);
+	struct committer *c = &st->committer;
+	int rc = 0;
+
+	pthread_mutex_lock(&c->lock);
+	uint64_t failures = c->failures;
+	if (seq > c->applied)
+		seq = c->applied;
+	while (c->durable < seq) {
+		if (c->failures > failures && c->failed_seq >= seq) {
+			rc = atomic_load(&st->commit_error);
+			rc = rc ? rc : -EIO;
+			break;
+		}
+		c->waiting++;
+		pthread_cond_signal(&c->work);
+		pthread_cond_wait(&c->done, &c->lock);
+		c->waiting--;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return rc;
+}
+
+/* Waits until the changes in memory weigh no more than that; the error that keeps them there. */
+int committer_drain(struct lmdb_store *st, uint64_t max_weight)
+{
+	struct committer *c = &st->committer;
+	int rc = 0;
+
+	pthread_mutex_lock(&c->lock);
+	uint64_t failures = c->failures;
+	while (atomic_load(&st->pending_weight) > max_weight) {
+		if (c->failures > failures) {
+			rc = atomic_load(&st->commit_error);
+			break;
+		}
+		if (c->applied == c->durable)
+			break; /* what is left is held */
+		c->waiting++;
+		pthread_cond_signal(&c->work);
+		pthread_cond_wait(&c->done, &c->lock);
+		c->waiting--;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return rc;
+}

@@ -1,0 +1,325 @@
+/*
+ * node.c - the form at rest:
+ *
+ *   value    in the namespace's database under the key itself; in kvfs:long for longer keys
+ *   record   in kvfs:nodes: version (u8), 7 bytes of zero, size, hash, txn of the stamp (u64 each,
+ *            little-endian), then what record_encode() writes
+ *   expiry   in kvfs:expiry: u64 big-endian nanoseconds -> packed key, as a duplicate
+ *
+ * Every change of a record keeps kvfs:expiry exact, so that a sweep never looks at what has not
+ * expired.
+ */
+#include "backends/lmdb/node.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "backends/base/log.h"
+#include "backends/lmdb/value.h"
+
+enum {
+	STAMP_VERSION = 1,
+	STAMP_SIZE = 32,
+	HASH_FREELY = 4096, /* a value up to here is hashed sooner than looked up */
+};
+
+static void put_u64(unsigned char *p, uint64_t v)
+{
+	v = htole64(v);
+	memcpy(p, &v, sizeof(v));
+}
+
+static uint64_t get_u64(const unsigned char *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le64toh(v);
+}
+
+void expiry_key(int64_t expiry, unsigned char out[8])
+{
+	uint64_t be = htobe64(expiry < 0 ? 0 : (uint64_t)expiry);
+
+	memcpy(out, &be, sizeof(be));
+}
+
+int64_t expiry_from_key(const MDB_val *key)
+{
+	uint64_t be;
+
+	if (key->mv_size != sizeof(be))
+		return INT64_MAX;
+	memcpy(&be, key->mv_data, sizeof(be));
+	be = be64toh(be);
+	return be > INT64_MAX ? INT64_MAX : (int64_t)be;
+}
+
+int64_t expiry_first(struct txn *t)
+{
+	MDB_cursor *cur;
+	MDB_val key, data;
+	int64_t first = INT64_MAX;
+
+	if (txn_cursor(t, t->own[OWN_EXPIRY], &cur))
+		return INT64_MAX;
+	if (mdb_cursor_get(cur, &key, &data, MDB_FIRST) == 0)
+		first = expiry_from_key(&key);
+	mdb_cursor_close(cur);
+	return first;
+}
+
+static int record_damaged(const struct txn *t, const struct entry_id *id)
+{
+	char shown[128];
+
+	log_error("%s: the record of %s is damaged; remove it, or write it anew", t->env->dir,
+		log_bytes(id->bytes, id->len, shown, sizeof(shown)));
+	return -EIO;
+}
+
+static int record_at(struct txn *t, const struct nodekey *key, const struct entry_id *id,
+	struct node_stamp *stamp, struct record *rec)
+{
+	MDB_val data;
+	int rc = txn_get(t, t->own[OWN_NODES], key->bytes, key->len, &data);
+
+	if (rc)
+		return rc;
+	const unsigned char *p = data.mv_data;
+	if (data.mv_size < STAMP_SIZE || p[0] != STAMP_VERSION ||
+		record_decode(p + STAMP_SIZE, data.mv_size - STAMP_SIZE, rec))
+		return record_damaged(t, id);
+	*stamp = (struct node_stamp){get_u64(p + 8), get_u64(p + 16), get_u64(p + 24)};
+	return 0;
+}
+
+int node_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
+	struct node_stamp *stamp, struct record *rec)
+{
+	struct ns *ns = ns_get(&st->namespaces, id->ns);
+	struct nodekey key;
+
+	if (!ns)
+		return -ENOENT;
+	int rc = nodekey_make(t, ns, id, false, &key);
+	return rc ? rc : record_at(t, &key, id, stamp, rec);
+}
+
+int node_value(struct lmdb_store *st, struct txn *t, const struct entry_id *id, MDB_val *value)
+{
+	struct ns *ns = ns_get(&st->namespaces, id->ns);
+	struct nodekey key;
+
+	if (!ns || !id->len)
+		return -ENOENT;
+	if (id->len <= ENV_KEY_MAX)
+		return txn_get(t, atomic_load(&ns->dbi), id->bytes, id->len, value);
+	int rc = nodekey_make(t, ns, id, false, &key);
+	return rc ? rc : txn_get(t, t->own[OWN_LONG], key.bytes, key.len, value);
+}
+
+struct node_stamp node_stamp_of(struct txn *t, const MDB_val *value)
+{
+	return (struct node_stamp){
+		value->mv_size, XXH3_64bits(value->mv_data, value->mv_size), t->id};
+}
+
+bool node_touched(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
+	const struct node_stamp *stamp, const MDB_val *value)
+{
+	uint64_t foreign = env_foreign(t->env, t->writes ? t->id - 1 : t->id);
+	uint64_t key = 0;
+	bool same;
+
+	if (value->mv_size != stamp->size)
+		return true;
+	if (stamp->txn > foreign)
+		return false;
+	if (value->mv_size > HASH_FREELY) {
+		key = XXH3_64bits_withSeed(id->bytes, id->len, id->ns);
+		if (verified_known(&st->verified, key, stamp->hash, foreign, &same))
+			return !same;
+	}
+	same = XXH3_64bits(value->mv_data, value->mv_size) == stamp->hash;
+	if (value->mv_size > HASH_FREELY)
+		verified_add(&st->verified, key, stamp->hash, t->writes ? t->id - 1 : t->id, same);
+	return !same;
+}
+
+/* Where the value of a key goes: the database, and the key in it. */
+struct place {
+	MDB_dbi dbi;
+	const void *key;
+	size_t len;
+	struct nodekey packed;
+};
+
+static int place_of(struct lmdb_store *st, struct txn *t, const struct entry_id *id, bool create,
+	struct place *out)
+{
+	struct ns *ns = ns_get(&st->namespaces, id->ns);
+
+	if (!ns)
+		return -ENOENT;
+	int rc = ns_write_handle(t, ns, &out->dbi);
+	if (rc || id->len <= ENV_KEY_MAX) {
+		out->key = id->bytes;
+		out->len = id->len;
+		return rc;
+	}
+	rc = nodekey_make(t, ns, id, create, &out->packed);
+	out->dbi = t->own[OWN_LONG];
+	out->key = out->packed.bytes;
+	out->len = out->packed.len;
+	return rc;
+}
+
+int node_put_value(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
+	const struct blob *blob, struct node_stamp *stamp)
+{
+	MDB_val value = {.mv_size = blob ? blob_size(blob) : 0, .mv_data = NULL};
+	struct place at;
+	int rc;
+
+	if (!value.mv_size || blob_data(blob)) {
+		if (value.mv_size)
+			value.mv_data = (void *)(uintptr_t)blob_data(blob);
+		rc = node_put_bytes(st, t, id, &value);
+	} else {
+		rc = place_of(st, t, id, true, &at);
+		if (rc == 0)
+			rc = txn_reserve(t, at.dbi, at.key, at.len, value.mv_size, &value.mv_data);
+		if (rc == 0)
+			rc = value_fill(value.mv_data, value.mv_size, blob);
+	}
+	if (rc == 0)
+		*stamp = node_stamp_of(t, &value);
+	return rc;
+}
+
+int node_put_bytes(
+	struct lmdb_store *st, struct txn *t, const struct entry_id *id, const MDB_val *value)
+{
+	struct place at;
+	int rc = place_of(st, t, id, true, &at);
+
+	return rc ? rc : txn_put(t, at.dbi, at.key, at.len, value->mv_data, value->mv_size);
+}
+
+static int expiry_add(struct txn *t, const struct nodekey *key, int64_t expiry)
+{
+	unsigned char at[8];
+
+	if (expiry == INT64_MAX)
+		return 0;
+	expiry_key(expiry, at);
+	return txn_put(t, t->own[OWN_EXPIRY], at, sizeof(at), key->bytes, key->len);
+}
+
+static int expiry_remove(struct txn *t, const struct nodekey *key, int64_t expiry)
+{
+	unsigned char at[8];
+	MDB_val k = {.mv_size = sizeof(at), .mv_data = at};
+	MDB_val d = {.mv_size = key->len, .mv_data = (void *)(uintptr_t)key->bytes};
+
+	if (expiry == INT64_MAX)
+		return 0;
+	expiry_key(expiry, at);
+	int rc = mdb_del(t->mdb, t->own[OWN_EXPIRY], &k, &d);
+	if (rc == MDB_NOTFOUND)
+		return 0;
+	t->dirty = true;
+	return env_error(t->env, rc, "removing");
+}
+
+/* When the stored record expires, INT64_MAX where there is none, or none that can be read: it is
+ * about to be replaced. */
+static int old_expiry(
+	struct txn *t, const struct nodekey *key, const struct entry_id *id, int64_t *expiry)
+{
+	struct node_stamp stamp;
+	struct record rec;
+	int rc = record_at(t, key, id, &stamp, &rec);
+
+	*expiry = rc ? INT64_MAX : record_expiry_ns(&rec);
+	return rc == 0 || rc == -ENOENT || rc == -EIO ? 0 : rc;
+}
+
+int node_put_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
+	const struct node_stamp *stamp, const struct record *rec)
+{
+	struct ns *ns = ns_get(&st->namespaces, id->ns);
+	size_t len = STAMP_SIZE + record_encoded_size(rec);
+	int64_t before, expiry = record_expiry_ns(rec);
+	struct nodekey key;
+
+	if (!ns)
+		return -ENOENT;
+	/* A copy: `rec` may point into the page that is about to change. */
+	unsigned char *bytes = calloc(1, len);
+	if (!bytes)
+		return -ENOMEM;
+	bytes[0] = STAMP_VERSION;
+	put_u64(bytes + 8, stamp->size);
+	put_u64(bytes + 16, stamp->hash);
+	put_u64(bytes + 24, stamp->txn);
+	record_encode(rec, bytes + STAMP_SIZE);
+	int rc = nodekey_make(t, ns, id, true, &key);
+	if (rc == 0)
+		rc = old_expiry(t, &key, id, &before);
+	if (rc == 0)
+		rc = txn_put(t, t->own[OWN_NODES], key.bytes, key.len, bytes, len);
+	if (rc == 0 && before != expiry) {
+		rc = expiry_remove(t, &key, before);
+		if (rc == 0)
+			rc = expiry_add(t, &key, expiry);
+	}
+	free(bytes);
+	return rc;
+}
+
+int node_remove_value(struct lmdb_store *st, struct txn *t, const struct entry_id *id)
+{
+	struct place at;
+	int rc = id->len ? place_of(st, t, id, false, &at) : -ENOENT;
+
+	if (rc == -ENOENT)
+		return 0;
+	if (rc == 0)
+		rc = txn_del(t, at.dbi, at.key, at.len);
+	if (rc == 0 && id->len > ENV_KEY_MAX)
+		rc = nodekey_release_head(t, &at.packed);
+	return rc;
+}
+
+int node_remove_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id)
+{
+	struct ns *ns = ns_get(&st->namespaces, id->ns);
+	struct nodekey key;
+	int64_t expiry;
+
+	if (!ns)
+		return 0;
+	int rc = nodekey_make(t, ns, id, false, &key);
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	rc = old_expiry(t, &key, id, &expiry);
+	if (rc == 0)
+		rc = expiry_remove(t, &key, expiry);
+	if (rc == 0)
+		rc = txn_del(t, t->own[OWN_NODES], key.bytes, key.len);
+	return rc ? rc : nodekey_release_head(t, &key);
+}
+
+int node_remove(struct lmdb_store *st, struct txn *t, const struct entry_id *id)
+{
+	int rc = node_remove_record(st, t, id);
+
+	if (rc == 0 && id->kind == ENTRY_KEY)
+		rc = node_remove_value(st, t, id);
+	return rc;
+}

@@ -1,0 +1,351 @@
+/*
+ * nsops.c - making, removing and renaming namespaces. LMDB cannot rename a database: it is copied,
+ * and the old one dropped in the same transaction.
+ *
+ * Dropping a database closes its handle at once, whatever becomes of the transaction; so from there
+ * on nobody may be reading, and when the transaction comes to nothing the handle is opened again.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/lmdb/commit.h"
+#include "backends/lmdb/meta.h"
+#include "backends/lmdb/node.h"
+#include "backends/lmdb/value.h"
+#include "backends/lmdb/walk.h"
+
+struct ns_job {
+	struct job job;
+	struct ns *ns;
+	int64_t now;
+	bool dropped; /* ns' handle is closed */
+	/* Renaming. */
+	const void *name;
+	size_t len;
+	struct ns *target; /* an empty one of that name, or NULL */
+	MDB_dbi dbi; /* the database of the new name */
+};
+
+static bool is_there(struct env *e, const void *name, size_t len, int *rc)
+{
+	struct txn t;
+
+	*rc = env_write_begin(e, &t);
+	if (*rc)
+		return false;
+	bool there = env_db_present(&t, name, len);
+	env_write_abort(&t);
+	return there;
+}
+
+int lmdb_ns_create(struct store *base, const void *name, size_t len, uint32_t *number)
+{
+	struct lmdb_store *st = lmdb_store(base);
+	struct ns_table *table = &st->namespaces;
+	char text[ENV_KEY_MAX + 1];
+	_Atomic MDB_dbi dbi = 0;
+	int rc = st->base.readonly ? -EROFS : ns_name_check(name, len);
+
+	/* What was done before is durable before. */
+	if (rc == 0)
+		rc = lmdb_sync(base, UINT64_MAX);
+	if (rc)
+		return rc;
+	memcpy(text, name, len);
+	text[len] = '\0';
+	pthread_mutex_lock(&st->env.writer);
+	struct ns *ns = ns_lookup(table, name, len);
+	if (is_there(&st->env, name, len, &rc))
+		rc = -EEXIST;
+	if (rc == 0)
+		rc = env_db_create(&st->env, text, 0, ns ? &ns->dbi : &dbi);
+	pthread_mutex_unlock(&st->env.writer);
+	if (rc == ENV_MAP_FULL)
+		rc = -ENOSPC;
+	/* Finding it gives it its numbers. */
+	if (rc == 0)
+		rc = ns_open(table, &st->env, name, len, &ns);
+	if (rc == 0)
+		*number = ns->number;
+	return rc;
+}
+
+/* Removes all that our databases have under the namespace's id. */
+static int forget_nodes(struct lmdb_store *st, struct txn *t, struct ns *ns, enum own_db db)
+{
+	unsigned char prefix[NODEKEY_PREFIX], bytes[STORE_PREFIX_MAX];
+
+	for (;;) {
+		MDB_val key = {.mv_size = 4, .mv_data = prefix}, data;
+		enum entry_kind kind;
+		MDB_cursor *cur;
+		uint32_t ns_id;
+		size_t len;
+
+		nodekey_prefix(atomic_load(&ns->id), 0, prefix);
+		int rc = txn_cursor(t, t->own[db], &cur);
+		if (rc)
+			return rc;
+		rc = env_error(t->env, mdb_cursor_get(cur, &key, &data, MDB_SET_RANGE), "reading");
+		if (rc == 0 && (key.mv_size < 4 || memcmp(key.mv_data, prefix, 4) != 0))
+			rc = -ENOENT;
+		if (rc == 0)
+			rc = nodekey_parse(t, &key, &ns_id, &kind, bytes, &len);
+		mdb_cursor_close(cur);
+		if (rc)
+			return rc == -ENOENT ? 0 : rc;
+		struct entry_id id = {ns->number, kind, (uint16_t)len, bytes};
+		rc = db == OWN_LONG ? node_remove_value(st, t, &id)
+				    : node_remove_record(st, t, &id);
+		if (rc)
+			return rc;
+	}
+}
+
+/* -ENOTEMPTY, or removes what is ours of it; its database stays. */
+static int clear(struct lmdb_store *st, struct txn *t, struct ns *ns, int64_t now)
+{
+	int rc = walk_first_live(st, t, ns, now);
+
+	if (rc != -ENOENT)
+		return rc ? rc : -ENOTEMPTY;
+	rc = forget_nodes(st, t, ns, OWN_NODES);
+	if (rc == 0)
+		rc = forget_nodes(st, t, ns, OWN_LONG);
+	if (rc == 0)
+		rc = meta_forget_ns(t, atomic_load(&ns->id));
+	ns->saving = t->serial;
+	return rc;
+}
+
+/* Drops a database, and with it the handle. All are kept out. */
+static int drop(struct txn *t, struct ns_job *j)
+{
+	t->dirty = true;
+	j->dropped = true;
+	return env_error(
+		t->env, mdb_drop(t->mdb, atomic_load(&j->ns->dbi), 1), "dropping a database");
+}
+
+/* The transaction has come to nothing: the database is still there. */
+static void drop_undone(struct lmdb_store *st, struct job *job)
+{
+	struct ns_job *j = (struct ns_job *)job;
+	MDB_dbi dbi = 0;
+	MDB_txn *txn;
+
+	if (!j->dropped)
+		return;
+	j->dropped = false;
+	atomic_store(&j->ns->dbi, 0);
+	if (mdb_txn_begin(st->env.mdb, NULL, MDB_RDONLY, &txn))
+		return;
+	if (mdb_dbi_open(txn, j->ns->name, 0, &dbi) == 0)
+		atomic_store(&j->ns->dbi, dbi);
+	mdb_txn_commit(txn);
+}
+
+static int remove_run(struct lmdb_store *st, struct txn *t, struct job *job)
+{
+	struct ns_job *j = (struct ns_job *)job;
+	MDB_dbi dbi;
+
+	if (ns_write_handle(t, j->ns, &dbi))
+		return -ENOENT;
+	return clear(st, t, j->ns, j->now);
+}
+
+static int remove_seal(struct lmdb_store *st, struct txn *t, struct job *job)
+{
+	struct ns_job *j = (struct ns_job *)job;
+
+	return pending_outlives_in(st->pending, j->ns->number) ? -ENOTEMPTY : drop(t, j);
+}
+
+static void remove_landed(struct lmdb_store *st, struct job *job)
+{
+	struct ns_job *j = (struct ns_job *)job;
+
+	pending_forget(st->pending, j->ns->number);
+	ns_retire(&st->namespaces, j->ns);
+}
+
+int lmdb_ns_remove(struct store *base, uint32_t number, int64_t now)
+{
+	struct lmdb_store *st = lmdb_store(base);
+	struct ns_job j = {
+		.job = {.run = remove_run,
+			.seal = remove_seal,
+			.landed = remove_landed,
+			.undone = drop_undone,
+			.handles = true,
+			.alone = true},
+		.ns = ns_get(&st->namespaces, number),
+		.now = now,
+	};
+
+	if (st->base.readonly)
+		return -EROFS;
+	if (!j.ns || !atomic_load(&j.ns->dbi))
+		return -ENOENT;
+	return commit_job(st, &j.job);
+}
+
+/* Appends one entry to the new database. Values with pages of their own are copied aside first:
+ * LMDB may move what it shows as it writes. */
+static int append(struct lmdb_store *st, struct txn *t, MDB_dbi dbi, MDB_val *key, MDB_val *data)
+{
+	unsigned char small[2048];
+	struct blob *blob;
+
+	t->dirty = true;
+	if (data->mv_size <= sizeof(small)) {
+		if (data->mv_size)
+			memcpy(small, data->mv_data, data->mv_size);
+		MDB_val copy = {.mv_size = data->mv_size, .mv_data = small};
+		return env_error(t->env, mdb_put(t->mdb, dbi, key, &copy, MDB_APPEND), "writing");
+	}
+	int rc = blob_new_copy(st->base.blobs, data->mv_data, data->mv_size, &blob);
+	if (rc)
+		return rc;
+	MDB_val room = {.mv_size = data->mv_size};
+	rc = env_error(
+		t->env, mdb_put(t->mdb, dbi, key, &room, MDB_APPEND | MDB_RESERVE), "writing");
+	if (rc == 0)
+		rc = value_fill(room.mv_data, room.mv_size, blob);
+	blob_unref(blob);
+	return rc;
+}
+
+static int copy_all(struct lmdb_store *st, struct txn *t, MDB_dbi from, MDB_dbi to)
+{
+	unsigned char name[ENV_KEY_MAX];
+	MDB_cursor *cur;
+	MDB_val key, data;
+	int rc = txn_cursor(t, from, &cur);
+
+	if (rc)
+		return rc;
+	while (rc == 0) {
+		rc = env_error(t->env, mdb_cursor_get(cur, &key, &data, MDB_NEXT), "reading");
+		if (rc)
+			break;
+		memcpy(name, key.mv_data, key.mv_size);
+		key.mv_data = name;
+		rc = append(st, t, to, &key, &data);
+	}
+	if (rc == -ENOENT)
+		rc = 0;
+	mdb_cursor_close(cur);
+	return rc;
+}
+
+/* The database of the new name: the empty one that is there, or a new one. */
+static int rename_target(struct lmdb_store *st, struct txn *t, struct ns_job *j)
+{
+	char text[ENV_KEY_MAX + 1];
+	int rc;
+
+	memcpy(text, j->name, j->len);
+	text[j->len] = '\0';
+	t->dirty = true;
+	if (!env_db_present(t, j->name, j->len))
+		return env_error(t->env, mdb_dbi_open(t->mdb, text, MDB_CREATE, &j->dbi),
+			"making a database");
+	if (!j->target)
+		return -EEXIST; /* it came between */
+	rc = ns_write_handle(t, j->target, &j->dbi);
+	if (rc == 0)
+		rc = clear(st, t, j->target, j->now);
+	return rc ? rc : env_error(t->env, mdb_drop(t->mdb, j->dbi, 0), "emptying a database");
+}
+
+static int rename_run(struct lmdb_store *st, struct txn *t, struct job *job)
+{
+	struct ns_job *j = (struct ns_job *)job;
+	MDB_dbi dbi;
+
+	if (ns_write_handle(t, j->ns, &dbi))
+		return -ENOENT;
+	int rc = rename_target(st, t, j);
+	if (rc == 0)
+		rc = copy_all(st, t, dbi, j->dbi);
+	if (rc == 0)
+		rc = meta_put_ns(t, atomic_load(&j->ns->id), j->name, j->len);
+	j->ns->saving = t->serial;
+	return rc;
+}
+
+static int rename_seal(struct lmdb_store *st, struct txn *t, struct job *job)
+{
+	struct ns_job *j = (struct ns_job *)job;
+
+	if (j->target && pending_outlives_in(st->pending, j->target->number))
+		return -ENOTEMPTY;
+	return drop(t, j);
+}
+
+static void rename_landed(struct lmdb_store *st, struct job *job)
+{
+	struct ns_job *j = (struct ns_job *)job;
+
+	if (j->target) {
+		pending_forget(st->pending, j->target->number);
+		ns_retire(&st->namespaces, j->target);
+	}
+	ns_set_name(&st->namespaces, j->ns, j->name, j->len);
+	atomic_store(&j->ns->dbi, j->dbi);
+}
+
+/* What has the name now: *target, or NULL. -EEXIST: no namespace. A name that another program has
+ * dropped is free, and its old handle with it. */
+static int find_target(struct lmdb_store *st, const void *name, size_t len, struct ns **target)
+{
+	struct ns *ns;
+	int rc = ns_open(&st->namespaces, &st->env, name, len, &ns);
+
+	*target = rc == 0 ? ns : NULL;
+	if (rc == -EOPNOTSUPP)
+		return -EEXIST;
+	if (rc != -ENOENT)
+		return rc;
+	ns = ns_lookup(&st->namespaces, name, len);
+	if (!ns)
+		return 0;
+	pthread_mutex_lock(&st->env.writer);
+	env_alone_begin(&st->env);
+	if (atomic_load(&ns->dbi))
+		mdb_dbi_close(st->env.mdb, atomic_load(&ns->dbi));
+	ns_retire(&st->namespaces, ns);
+	env_alone_end(&st->env);
+	pthread_mutex_unlock(&st->env.writer);
+	return 0;
+}
+
+int lmdb_ns_rename(struct store *base, uint32_t number, const void *name, size_t len, int64_t now)
+{
+	struct lmdb_store *st = lmdb_store(base);
+	struct ns_job j = {
+		.job = {.run = rename_run,
+			.seal = rename_seal,
+			.landed = rename_landed,
+			.undone = drop_undone,
+			.handles = true,
+			.alone = true},
+		.ns = ns_get(&st->namespaces, number),
+		.now = now,
+		.name = name,
+		.len = len,
+	};
+
+	int rc = st->base.readonly ? -EROFS : ns_name_check(name, len);
+	if (rc)
+		return rc;
+	if (!j.ns || !atomic_load(&j.ns->dbi))
+		return -ENOENT;
+	if (ns_lookup(&st->namespaces, name, len) == j.ns)
+		return 0;
+	rc = find_target(st, name, len, &j.target);
+	return rc ? rc : commit_job(st, &j.job);
+}
