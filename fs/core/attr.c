@@ -1,0 +1,252 @@
+#include "fs/core/attr.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "backends/base/clock.h"
+#include "fs/core/children.h"
+#include "fs/core/file.h"
+
+enum { BLOCK_SIZE = 4096, STAT_BLOCK = 512 };
+
+/* That another program drops a namespace, and that it changes attributes (another kvfs beside a
+ * read-only mount), is not noticed by the watch, which compares values. */
+static const double VALID_UNWATCHED = 1.0;
+
+/* Seconds that the kernel may believe what it is told of an entry. */
+static double attr_valid(struct fs *fs, const struct entry_id *id, const struct record *rec)
+{
+	int64_t expiry = record_expiry_ns(rec);
+
+	if (fs->opt.readonly || (id->kind == ENTRY_DIR && !id->len && fs->root_ns == FS_NS_ALL))
+		return VALID_UNWATCHED;
+	/* A time that a test sets says nothing of how long the kernel will wait; the sweep will
+	 * tell it. */
+	if (expiry == INT64_MAX || clock_is_set_by_test())
+		return FS_VALID_LONG;
+	double left = (double)(expiry - clock_now()) / CLOCK_SECOND;
+	if (left < 0)
+		return 0;
+	return left < FS_VALID_LONG ? left : FS_VALID_LONG;
+}
+
+void attr_fill(struct fs *fs, const struct entry_id *id, struct node *n, const struct loaded *l,
+	uint32_t dirs, struct fs_attr *out)
+{
+	struct record rec = l->rec;
+	uint64_t size = l->size;
+
+	if (n && S_ISREG(rec.mode))
+		file_overlay(fs, n, &rec, &size);
+	out->st = (struct stat){
+		.st_ino = rec.ino,
+		.st_mode = rec.mode,
+		.st_nlink = 1,
+		.st_uid = rec.uid,
+		.st_gid = rec.gid,
+		.st_rdev = rec.rdev,
+		.st_size = (off_t)size,
+		.st_blksize = BLOCK_SIZE,
+		.st_blocks = (blkcnt_t)((size + STAT_BLOCK - 1) / STAT_BLOCK),
+		.st_atim = rec.atime,
+		.st_mtim = rec.mtime,
+		.st_ctim = rec.ctime,
+	};
+	if (S_ISDIR(rec.mode)) {
+		/* One link says "not counted", as other filesystems do in directories too large for
+		 * it. */
+		out->st.st_nlink = dirs == UINT32_MAX ? 1 : dirs + 2;
+		out->st.st_size = BLOCK_SIZE;
+		out->st.st_blocks = BLOCK_SIZE / STAT_BLOCK;
+	} else if (!S_ISREG(rec.mode) && !S_ISLNK(rec.mode)) {
+		out->st.st_size = 0;
+		out->st.st_blocks = 0;
+	}
+	out->valid = attr_valid(fs, id, &rec);
+}
+
+/* Directories in directory `id`, whose node `n` (NULL: none) remembers the number. The caller holds
+ * view `v` where there is one. */
+static uint32_t count_dirs(struct fs *fs, struct view *v, const struct entry_id *id, struct node *n)
+{
+	uint32_t epoch = atomic_load(&fs->dirs_epoch), dirs = 0;
+	bool known = false;
+
+	if (n) {
+		pthread_mutex_lock(&fs->nodes.lock);
+		known = n->dirs_epoch == epoch;
+		dirs = n->dirs;
+		pthread_mutex_unlock(&fs->nodes.lock);
+	}
+	if (known)
+		return dirs;
+	dirs = dir_count_dirs(fs, v, id);
+	if (n && v && dirs != UINT32_MAX) {
+		pthread_mutex_lock(&fs->nodes.lock);
+		n->dirs = dirs;
+		n->dirs_epoch = epoch;
+		pthread_mutex_unlock(&fs->nodes.lock);
+	}
+	return dirs;
+}
+
+int attr_get(struct fs *fs, const struct entry_id *id, struct node *n, int64_t now, bool locked,
+	struct fs_attr *out)
+{
+	const struct store_ops *ops = fs->st->ops;
+	uint32_t dirs = UINT32_MAX;
+	struct loaded l;
+	struct view *v;
+	int rc = ops->view_begin(fs->st, now, &v);
+
+	if (rc)
+		return rc;
+	rc = entry_load_in(fs, v, id, true, &l);
+	if (!rc && id->kind == ENTRY_DIR && !id_is_top(id))
+		dirs = count_dirs(fs, v, id, n);
+	ops->view_end(v);
+	if (!rc && id_is_top(id))
+		dirs = dir_count_dirs(fs, NULL, id);
+	if (!rc)
+		rc = entry_adopt(fs, id, now, &l, locked);
+	if (rc)
+		return rc;
+	attr_fill(fs, id, n, &l, dirs, out);
+	loaded_release(&l);
+	return 0;
+}
+
+/* Copies the last attributes of an unlinked node. -ENOENT: it is not unlinked. */
+static int gone_record(struct fs *fs, struct node *n, struct loaded *l)
+{
+	int rc = -ENOENT;
+
+	pthread_mutex_lock(&fs->nodes.lock);
+	if (n->gone) {
+		*l = (struct loaded){.rec = n->gone->rec, .size = n->gone->size};
+		rc = 0;
+	}
+	pthread_mutex_unlock(&fs->nodes.lock);
+	return rc;
+}
+
+static void gone_attr(struct fs *fs, struct node *n, struct loaded *l, struct fs_attr *out)
+{
+	struct entry_id none = id_key(FS_NS_ALL, "", 0);
+
+	l->rec.expiration = 0;
+	attr_fill(fs, &none, n, l, UINT32_MAX, out);
+	out->st.st_nlink = 0;
+	out->valid = FS_VALID_LONG;
+}
+
+static int getattr_now(struct fs *fs, struct node *n, bool locked, struct fs_attr *attr)
+{
+	struct node_id id;
+	struct loaded l;
+
+	if (gone_record(fs, n, &l) == 0) {
+		gone_attr(fs, n, &l, attr);
+		return 0;
+	}
+	int rc = node_get_id(&fs->nodes, n, &id);
+	if (rc)
+		return rc;
+	/* What is open is there, whether it has expired or not, and although another program has
+	 * removed it and the watch is yet to notice. */
+	rc = attr_get(fs, &id.id, n, n->file ? NOW_NEVER : clock_now(), locked, attr);
+	if (rc == -ENOENT && file_last_known(fs, n, &l.rec, &l.size) == 0) {
+		gone_attr(fs, n, &l, attr);
+		rc = 0;
+	}
+	return rc;
+}
+
+int fs_getattr(struct fs *fs, struct node *n, struct fs_attr *attr)
+{
+	struct rebind_check check = {0};
+	int rc;
+
+	do {
+		rebind_look(fs, &check);
+		rc = getattr_now(fs, n, check.locked, attr);
+	} while (rebind_disturbed(fs, &check));
+	return rc;
+}
+
+static void record_set(struct record *rec, const struct stat *to, unsigned what)
+{
+	struct timespec now = clock_timespec(clock_now());
+
+	if (what & FS_SET_MODE)
+		rec->mode = (rec->mode & S_IFMT) | (to->st_mode & 07777);
+	if (what & FS_SET_UID)
+		rec->uid = to->st_uid;
+	if (what & FS_SET_GID)
+		rec->gid = to->st_gid;
+	if (what & (FS_SET_ATIME | FS_SET_ATIME_NOW))
+		rec->atime = what & FS_SET_ATIME_NOW ? now : to->st_atim;
+	if (what & (FS_SET_MTIME | FS_SET_MTIME_NOW))
+		rec->mtime = what & FS_SET_MTIME_NOW ? now : to->st_mtim;
+	rec->ctime = what & FS_SET_CTIME ? to->st_ctim : now;
+}
+
+static int setattr_gone(struct fs *fs, struct node *n, const struct stat *to, unsigned what)
+{
+	int rc = -ENOENT;
+
+	pthread_mutex_lock(&fs->nodes.lock);
+	if (n->gone) {
+		record_set(&n->gone->rec, to, what);
+		rc = 0;
+	}
+	pthread_mutex_unlock(&fs->nodes.lock);
+	return rc;
+}
+
+/* Everything but the size. */
+static int setattr_stored(struct fs *fs, struct node *n, const struct stat *to, unsigned what)
+{
+	struct node_id id;
+	struct loaded l;
+
+	pthread_mutex_lock(&fs->change);
+	int rc = node_get_id(&fs->nodes, n, &id);
+	if (rc) {
+		rc = setattr_gone(fs, n, to, what);
+		goto out;
+	}
+	rc = entry_load(fs, &id.id, n->file ? NOW_NEVER : clock_now(), &l);
+	if (rc)
+		goto out;
+	uint64_t size; /* of a file that is being written: its times are newer than the store's */
+	file_overlay(fs, n, &l.rec, &size);
+	record_set(&l.rec, to, what);
+	struct change put = {.op = CHANGE_PUT, .id = id.id, .rec = &l.rec};
+	rc = fs_apply(fs, &put, 1);
+	if (!rc)
+		file_set_times(fs, n, &l.rec);
+	loaded_release(&l);
+out:
+	pthread_mutex_unlock(&fs->change);
+	return rc;
+}
+
+int fs_setattr(struct fs *fs, struct node *n, const struct stat *to, unsigned what, bool opened,
+	struct fs_attr *attr)
+{
+	int rc = 0;
+
+	if (what & FS_SET_SIZE) {
+		rc = file_resize(fs, n, (uint64_t)to->st_size, opened);
+		what &= ~(unsigned)(FS_SET_SIZE | FS_SET_CTIME);
+		/* The change of size has set the times; the kernel asks for "now" beside. */
+		if (what & FS_SET_MTIME_NOW)
+			what &= ~(unsigned)(FS_SET_MTIME | FS_SET_MTIME_NOW);
+	}
+	if (!rc && what)
+		rc = setattr_stored(fs, n, to, what);
+	rc = fs_settle(fs, rc);
+	return rc ? rc : fs_getattr(fs, n, attr);
+}

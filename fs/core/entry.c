@@ -1,0 +1,179 @@
+#include "fs/core/entry.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "backends/base/clock.h"
+#include "fs/core/children.h"
+
+/* Inode numbers given out by the store are below; these are made of the entry's id. */
+#define DEFAULT_INO_BIT (1ULL << 62)
+
+static uint64_t default_ino(const struct entry_id *id)
+{
+	uint64_t seed = (uint64_t)id->ns << 1 | (uint64_t)id->kind;
+
+	return DEFAULT_INO_BIT | XXH3_64bits_withSeed(id->bytes, id->len, seed) >> 2;
+}
+
+void entry_own_ino(struct fs *fs, struct record *rec)
+{
+	if (rec->ino & DEFAULT_INO_BIT)
+		rec->ino = fs->st->ops->new_ino(fs->st);
+}
+
+void entry_begin_life(struct record *rec)
+{
+	if (!(rec->flags & RECORD_DEFAULT_TTL))
+		return;
+	rec->flags &= ~(uint32_t)RECORD_DEFAULT_TTL;
+	rec->expiration = clock_now() / CLOCK_SECOND + rec->default_ttl;
+	rec->default_ttl = 0;
+}
+
+uint32_t entry_default_mode(struct fs *fs, enum entry_kind kind)
+{
+	return (kind == ENTRY_DIR ? S_IFDIR | 0755 : S_IFREG | 0644) & ~fs->opt.umask;
+}
+
+struct record entry_new_record(struct fs *fs, uint32_t mode, uint32_t uid, uint32_t gid)
+{
+	struct timespec now = clock_timespec(clock_now());
+
+	return (struct record){
+		.mode = mode,
+		.uid = uid,
+		.gid = gid,
+		.ino = fs->st->ops->new_ino(fs->st),
+		.atime = now,
+		.mtime = now,
+		.ctime = now,
+		.btime = now,
+	};
+}
+
+/* What an entry has that nobody gave attributes. In a read-only mount they cannot be written down,
+ * so the times are those of the mount: they stay as long as it does. */
+static struct record default_record(struct fs *fs, const struct entry_id *id)
+{
+	struct timespec t = clock_timespec(fs->opt.readonly ? fs->mounted : clock_now());
+
+	return (struct record){
+		.mode = entry_default_mode(fs, id->kind),
+		.uid = fs->opt.uid,
+		.gid = fs->opt.gid,
+		.ino = default_ino(id),
+		.atime = t,
+		.mtime = t,
+		.ctime = t,
+		.btime = t,
+	};
+}
+
+static int copy_xattrs(struct record *rec)
+{
+	if (!rec->xattrs_len) {
+		rec->xattrs = NULL;
+		return 0;
+	}
+	unsigned char *copy = malloc(rec->xattrs_len);
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, rec->xattrs, rec->xattrs_len);
+	rec->xattrs = copy;
+	return 0;
+}
+
+int entry_load_in(
+	struct fs *fs, struct view *v, const struct entry_id *id, bool bare, struct loaded *out)
+{
+	struct loaded l = {0};
+	struct entry e;
+	int rc = fs->st->ops->view_get(v, id, &e);
+
+	if (rc && (rc != -ENOENT || id->kind == ENTRY_KEY))
+		return rc;
+	if (id->kind == ENTRY_DIR && (rc || !(e.rec.flags & RECORD_MADE)) && !id_is_top(id)) {
+		int exists = dir_exists(fs, v, id);
+
+		if (exists <= 0)
+			return exists ? exists : -ENOENT;
+	}
+	if (rc || e.unrecorded) {
+		l.rec = default_record(fs, id);
+		l.fresh = true;
+	} else {
+		l.rec = e.rec;
+		if (e.touched) {
+			struct record now = default_record(fs, id);
+
+			l.rec.mtime = now.mtime;
+			l.rec.ctime = now.ctime;
+			l.fresh = true;
+		}
+	}
+	if (!rc) {
+		l.size = e.size;
+		l.pending = e.pending;
+	}
+	if (bare) {
+		l.rec.xattrs = NULL;
+		l.rec.xattrs_len = 0;
+	} else if ((rc = copy_xattrs(&l.rec))) {
+		return rc;
+	}
+	*out = l;
+	return 0;
+}
+
+int entry_load(struct fs *fs, const struct entry_id *id, int64_t now, struct loaded *out)
+{
+	struct view *v;
+	int rc = fs->st->ops->view_begin(fs->st, now, &v);
+
+	if (rc)
+		return rc;
+	rc = entry_load_in(fs, v, id, false, out);
+	fs->st->ops->view_end(v);
+	return rc;
+}
+
+void loaded_release(struct loaded *l)
+{
+	free((void *)(uintptr_t)l->rec.xattrs);
+	l->rec.xattrs = NULL;
+	l->rec.xattrs_len = 0;
+}
+
+int entry_adopt(
+	struct fs *fs, const struct entry_id *id, int64_t now, struct loaded *l, bool locked)
+{
+	struct loaded now_is;
+	int rc;
+
+	if (fs->opt.readonly || !l->fresh)
+		return 0;
+	if (!locked)
+		pthread_mutex_lock(&fs->change);
+	rc = entry_load(fs, id, now, &now_is);
+	if (!rc) {
+		if (now_is.fresh) {
+			struct change put = {.op = CHANGE_PUT, .id = *id, .rec = &now_is.rec};
+
+			/* Where its record cannot be written, the entry is shown all the same. */
+			fs_apply(fs, &put, 1);
+		}
+		if (!rc) {
+			loaded_release(l);
+			*l = now_is;
+			l->fresh = false;
+		} else {
+			loaded_release(&now_is);
+		}
+	}
+	if (!locked)
+		pthread_mutex_unlock(&fs->change);
+	return rc;
+}

@@ -1,0 +1,47 @@
+/*
+ * entry.h - one entry with its attributes as the mount shows them.
+ *
+ * What another program made has no record yet; what it changed has one whose times are old. Both
+ * are "fresh": the core gives them attributes, and writes those down the first time somebody asks,
+ * so that they stay.
+ */
+#ifndef KVFS_ENTRY_H
+#define KVFS_ENTRY_H
+
+#include "fs/core/core.h"
+
+struct loaded {
+	struct record rec; /* rec.xattrs: an own copy, to be freed by loaded_release() */
+	uint64_t size;
+	bool fresh;
+	bool pending;
+};
+
+/* The attributes of an entry at `now`. -ENOENT: it does not exist (a directory: nothing makes it
+ * exist). */
+int entry_load(struct fs *fs, const struct entry_id *id, int64_t now, struct loaded *out);
+
+/* The same within a view of the caller's. With `bare` extended attributes are left out. */
+int entry_load_in(
+	struct fs *fs, struct view *v, const struct entry_id *id, bool bare, struct loaded *out);
+void loaded_release(struct loaded *l);
+
+/* Writes down the attributes that a fresh entry was given, unless somebody else was faster: then
+ * those are loaded. Takes fs.change, unless the caller holds it (`locked`). */
+int entry_adopt(
+	struct fs *fs, const struct entry_id *id, int64_t now, struct loaded *l, bool locked);
+
+/* An entry that another program made has a number made of its name. It may make another of that
+ * name when this one is renamed, so this one gets a number of its own then. */
+void entry_own_ino(struct fs *fs, struct record *rec);
+
+/* The mode of what other programs made. */
+uint32_t entry_default_mode(struct fs *fs, enum entry_kind kind);
+
+/* A new key's default time to live (RECORD_DEFAULT_TTL) begins now. */
+void entry_begin_life(struct record *rec);
+
+/* The attributes of a new entry. */
+struct record entry_new_record(struct fs *fs, uint32_t mode, uint32_t uid, uint32_t gid);
+
+#endif

@@ -1,0 +1,472 @@
+#include "fs/core/file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/base/clock.h"
+#include "fs/core/entry.h"
+
+/* Values up to here are kept for those who looked a file up before it was removed, and open it
+ * after. */
+enum { KEEP_MAX = 64 << 10 };
+
+int file_acquire(struct fs *fs, struct node *n, bool writing, struct open_file **out)
+{
+	struct open_file *spare = calloc(1, sizeof(*spare));
+
+	if (!spare)
+		return -ENOMEM;
+	pthread_mutex_init(&spare->lock, NULL);
+	pthread_mutex_lock(&fs->nodes.lock);
+	if (!n->file) {
+		if (n->gone && n->gone->blob)
+			spare->blob = blob_ref(n->gone->blob);
+		n->file = spare;
+		spare = NULL;
+	}
+	n->file->users++;
+	n->file->writers += writing;
+	*out = n->file;
+	pthread_mutex_unlock(&fs->nodes.lock);
+	if (spare)
+		file_free(spare);
+	return 0;
+}
+
+struct open_file *file_if_open(struct fs *fs, struct node *n)
+{
+	pthread_mutex_lock(&fs->nodes.lock);
+	struct open_file *f = n->file;
+	if (f)
+		f->users++;
+	pthread_mutex_unlock(&fs->nodes.lock);
+	return f;
+}
+
+void file_free(struct open_file *f)
+{
+	blob_unref(f->blob);
+	pthread_mutex_destroy(&f->lock);
+	free(f);
+}
+
+void file_drop(struct fs *fs, struct node *n, bool writing)
+{
+	struct open_file *last = NULL;
+
+	pthread_mutex_lock(&fs->nodes.lock);
+	n->file->writers -= writing;
+	if (--n->file->users == 0) {
+		last = n->file;
+		n->file = NULL;
+		n->refs++; /* until node_unref() below, which may free it */
+	}
+	pthread_mutex_unlock(&fs->nodes.lock);
+	if (last) {
+		file_free(last);
+		node_unref(&fs->nodes, n);
+	}
+}
+
+int file_created(struct fs *fs, struct node *n)
+{
+	struct open_file *f;
+	struct blob *empty;
+	int rc = blob_new(fs->st->blobs, &empty);
+
+	if (rc)
+		return rc;
+	rc = file_acquire(fs, n, true, &f);
+	if (rc) {
+		blob_unref(empty);
+		return rc;
+	}
+	pthread_mutex_lock(&f->lock);
+	blob_unref(f->blob);
+	f->blob = empty;
+	f->dirty = f->held = true;
+	f->mtime = f->ctime = clock_timespec(clock_now());
+	pthread_mutex_unlock(&f->lock);
+	return 0;
+}
+
+/* Attributes that change while the content is dirty have their own, later time. */
+static struct timespec later(struct timespec a, struct timespec b)
+{
+	return clock_ns(a) > clock_ns(b) ? a : b;
+}
+
+void file_overlay(struct fs *fs, struct node *n, struct record *rec, uint64_t *size)
+{
+	struct open_file *f = file_if_open(fs, n);
+
+	if (!f)
+		return;
+	pthread_mutex_lock(&f->lock);
+	if (f->blob)
+		*size = blob_size(f->blob);
+	if (f->dirty) {
+		rec->mtime = f->mtime;
+		rec->ctime = later(rec->ctime, f->ctime);
+	}
+	pthread_mutex_unlock(&f->lock);
+	file_drop(fs, n, false);
+}
+
+void file_set_times(struct fs *fs, struct node *n, const struct record *rec)
+{
+	struct open_file *f = file_if_open(fs, n);
+
+	if (!f)
+		return;
+	pthread_mutex_lock(&f->lock);
+	f->mtime = rec->mtime;
+	f->ctime = rec->ctime;
+	pthread_mutex_unlock(&f->lock);
+	file_drop(fs, n, false);
+}
+
+void file_know(struct fs *fs, struct node *n, const struct record *rec, uint64_t size)
+{
+	struct open_file *f = file_if_open(fs, n);
+
+	if (!f)
+		return;
+	pthread_mutex_lock(&f->lock);
+	f->known = true;
+	f->last = *rec;
+	f->last.xattrs = NULL;
+	f->last.xattrs_len = 0;
+	f->last_size = size;
+	pthread_mutex_unlock(&f->lock);
+	file_drop(fs, n, false);
+}
+
+int file_last_known(struct fs *fs, struct node *n, struct record *rec, uint64_t *size)
+{
+	struct open_file *f = file_if_open(fs, n);
+	int rc = -ENOENT;
+
+	if (!f)
+		return rc;
+	pthread_mutex_lock(&f->lock);
+	if (f->known) {
+		*rec = f->last;
+		*size = f->last_size;
+		rc = 0;
+	}
+	pthread_mutex_unlock(&f->lock);
+	file_drop(fs, n, false);
+	return rc;
+}
+
+bool file_is_dirty(struct fs *fs, struct node *n)
+{
+	struct open_file *f = file_if_open(fs, n);
+
+	if (!f)
+		return false;
+	pthread_mutex_lock(&f->lock);
+	bool dirty = f->dirty;
+	pthread_mutex_unlock(&f->lock);
+	file_drop(fs, n, false);
+	return dirty;
+}
+
+bool file_is_held(struct fs *fs, struct node *n)
+{
+	struct open_file *f = file_if_open(fs, n);
+	bool held = false;
+
+	if (!f)
+		return false;
+	pthread_mutex_lock(&f->lock);
+	held = f->held;
+	pthread_mutex_unlock(&f->lock);
+	file_drop(fs, n, false);
+	return held;
+}
+
+/* The store's value as a blob. Node ids stand still: the caller holds fs.change. */
+static int stored_blob(struct fs *fs, struct node *n, struct blob **out)
+{
+	struct node_id id;
+	struct value v;
+	int rc = node_get_id(&fs->nodes, n, &id);
+
+	if (rc)
+		return rc;
+	rc = fs->st->ops->read(fs->st, &id.id, NOW_NEVER, &v);
+	if (rc)
+		return rc;
+	rc = value_to_blob(&v, fs->st->blobs, out);
+	value_release(&v);
+	return rc;
+}
+
+int file_stored_value(struct fs *fs, struct node *n, struct value *v)
+{
+	struct rebind_check check = {0};
+	bool have = false;
+	int rc;
+
+	do {
+		struct node_id id;
+
+		if (have)
+			value_release(v);
+		rebind_look(fs, &check);
+		rc = node_get_id(&fs->nodes, n, &id);
+		if (!rc)
+			rc = fs->st->ops->read(fs->st, &id.id, NOW_NEVER, v);
+		have = !rc;
+	} while (rebind_disturbed(fs, &check));
+	return rc == -ENOENT ? -ESTALE : rc;
+}
+
+/* Takes f->lock, with the file's content in it. What is read from the store meanwhile is good as
+ * long as nobody else took, stored and dropped content in between (f->drops). The lock is held on
+ * success only. */
+int file_lock_content(struct fs *fs, struct node *n, struct open_file *f)
+{
+	for (;;) {
+		struct blob *b;
+		struct value v;
+
+		pthread_mutex_lock(&f->lock);
+		if (f->blob)
+			return 0;
+		unsigned drops = f->drops;
+		pthread_mutex_unlock(&f->lock);
+		int rc = file_stored_value(fs, n, &v);
+		if (rc)
+			return rc;
+		rc = value_to_blob(&v, fs->st->blobs, &b);
+		value_release(&v);
+		if (rc)
+			return rc;
+		pthread_mutex_lock(&f->lock);
+		if (!f->blob && f->drops == drops) {
+			f->blob = b;
+			return 0;
+		}
+		pthread_mutex_unlock(&f->lock);
+		blob_unref(b);
+	}
+}
+
+/* Lets the content be the store's again. Under f->lock. */
+static void file_drop_content(struct open_file *f)
+{
+	blob_unref(f->blob);
+	f->blob = NULL;
+	f->drops++;
+}
+
+int file_make_writable(struct open_file *f)
+{
+	struct blob *own;
+
+	if (blob_writable(f->blob))
+		return 0;
+	int rc = blob_clone(f->blob, &own);
+	if (rc)
+		return rc;
+	blob_unref(f->blob);
+	f->blob = own;
+	return 0;
+}
+
+void file_touch(struct open_file *f)
+{
+	f->dirty = true;
+	f->mtime = f->ctime = clock_timespec(clock_now());
+}
+
+static int keep_small(struct fs *fs, struct node *n, struct blob **content)
+{
+	struct node_id id;
+	struct value v;
+	int rc = node_get_id(&fs->nodes, n, &id);
+
+	if (!rc)
+		rc = fs->st->ops->read(fs->st, &id.id, NOW_NEVER, &v);
+	if (rc)
+		return rc;
+	if (v.len <= KEEP_MAX)
+		rc = value_to_blob(&v, fs->st->blobs, content);
+	value_release(&v);
+	return rc;
+}
+
+int file_detach(struct fs *fs, struct node *n, struct blob **content)
+{
+	struct open_file *f = file_if_open(fs, n);
+	int rc;
+
+	if (!f) {
+		rc = keep_small(fs, n, content);
+	} else {
+		pthread_mutex_lock(&f->lock);
+		rc = f->blob ? 0 : stored_blob(fs, n, &f->blob);
+		if (!rc && blob_size(f->blob) <= KEEP_MAX)
+			*content = blob_ref(f->blob);
+		pthread_mutex_unlock(&f->lock);
+		file_drop(fs, n, false);
+	}
+	return rc == -ENOENT ? 0 : rc;
+}
+
+void file_forget_clean(struct fs *fs, struct node *n)
+{
+	struct open_file *f = file_if_open(fs, n);
+
+	if (!f)
+		return;
+	pthread_mutex_lock(&f->lock);
+	if (!f->dirty)
+		file_drop_content(f);
+	pthread_mutex_unlock(&f->lock);
+	file_drop(fs, n, false);
+}
+
+int file_keep_old(
+	struct fs *fs, struct node *n, int (*old)(void *arg, struct blob **out), void *arg)
+{
+	struct open_file *f = file_if_open(fs, n);
+	int rc = 0;
+
+	if (!f)
+		return 0;
+	pthread_mutex_lock(&f->lock);
+	if (!f->blob)
+		rc = old(arg, &f->blob);
+	pthread_mutex_unlock(&f->lock);
+	file_drop(fs, n, false);
+	return rc;
+}
+
+void file_give_up(struct open_file *f)
+{
+	pthread_mutex_lock(&f->lock);
+	f->dirty = false;
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* What is dirty of an entry that another program has removed meanwhile comes back with it: the last
+ * writer wins. */
+static int load_or_recreate(struct fs *fs, const struct entry_id *id, struct loaded *l)
+{
+	int rc = entry_load(fs, id, NOW_NEVER, l);
+
+	if (rc == -ENOENT) {
+		*l = (struct loaded){.rec = entry_new_record(fs, entry_default_mode(fs, ENTRY_KEY),
+					     fs->opt.uid, fs->opt.gid)};
+		rc = 0;
+	}
+	return rc;
+}
+
+static int file_store_locked(struct fs *fs, struct node *n, struct open_file *f)
+{
+	struct node_id id;
+	struct loaded l;
+	int rc = node_get_id(&fs->nodes, n, &id);
+
+	if (rc == -ENOENT) { /* unlinked: it has no value to become */
+		f->dirty = false;
+		return 0;
+	}
+	rc = load_or_recreate(fs, &id.id, &l);
+	if (rc)
+		return rc;
+	l.rec.mtime = f->mtime;
+	l.rec.ctime = later(l.rec.ctime, f->ctime);
+	entry_begin_life(&l.rec);
+	struct change put = {.op = CHANGE_PUT, .id = id.id, .rec = &l.rec, .value = f->blob};
+	rc = fs_apply(fs, &put, 1);
+	loaded_release(&l);
+	if (!rc)
+		f->dirty = f->held = false;
+	return rc;
+}
+
+int file_store(struct fs *fs, struct node *n)
+{
+	struct open_file *f = file_if_open(fs, n);
+	int rc = 0;
+
+	if (!f)
+		return 0;
+	pthread_mutex_lock(&f->lock);
+	if (f->dirty)
+		rc = file_store_locked(fs, n, f);
+	pthread_mutex_unlock(&f->lock);
+	file_drop(fs, n, false);
+	return rc;
+}
+
+void file_let_go(struct fs *fs, struct node *n, struct open_file *f)
+{
+	struct node_id id;
+
+	if (node_get_id(&fs->nodes, n, &id)) /* unlinked: it lives here only */
+		return;
+	pthread_mutex_lock(&f->lock);
+	if (!f->dirty)
+		file_drop_content(f);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static int resize_content(struct fs *fs, struct node *n, struct open_file *f, uint64_t size)
+{
+	struct blob *empty;
+	int rc;
+
+	if (size) {
+		rc = file_lock_content(fs, n, f);
+		if (rc)
+			return rc;
+		rc = file_make_writable(f);
+		if (!rc)
+			rc = blob_resize(f->blob, size);
+	} else { /* nothing of what was there is needed */
+		rc = blob_new(fs->st->blobs, &empty);
+		if (rc)
+			return rc;
+		pthread_mutex_lock(&f->lock);
+		blob_unref(f->blob);
+		f->blob = empty;
+	}
+	if (!rc)
+		file_touch(f);
+	pthread_mutex_unlock(&f->lock);
+	return rc;
+}
+
+int file_resize(struct fs *fs, struct node *n, uint64_t size, bool opened)
+{
+	struct open_file *f;
+
+	if (size > fs->st->value_max)
+		return -EFBIG;
+	int rc = file_acquire(fs, n, false, &f);
+	if (rc)
+		return rc;
+	rc = resize_content(fs, n, f, size);
+	/* One step with the other closers' (fs_release_file): whoever goes last stores. */
+	pthread_mutex_lock(&fs->change);
+	pthread_mutex_lock(&fs->nodes.lock);
+	bool writers = f->writers > 0;
+	pthread_mutex_unlock(&fs->nodes.lock);
+	if (!rc && !opened && !writers) {
+		rc = file_store(fs, n);
+		if (rc)
+			file_give_up(f);
+		file_let_go(fs, n, f);
+	}
+	file_drop(fs, n, false);
+	pthread_mutex_unlock(&fs->change);
+	return rc;
+}

@@ -1,0 +1,105 @@
+/*
+ * file.h - open files: the content that readers and writers of one node share while it is open.
+ *
+ * As long as nobody has written, there is none of its own and reads go to the store. The first
+ * write (or O_TRUNC) takes a copy, in memory or, when it is large, in a temporary file (blob.h),
+ * and everybody who has the node open sees that. When a writer closes, the copy becomes the key's
+ * value as a whole: the store never sees half a value. A file that was just created exists in the
+ * mount, but not for other programs, until then ("held").
+ *
+ * Before a key goes away while it is open (unlink, rename over it, expiry, another program), its
+ * content is taken here, so that it stays readable until the last close.
+ */
+#ifndef KVFS_FILE_H
+#define KVFS_FILE_H
+
+#include "fs/core/core.h"
+
+/* Lock order: fs.change, then `lock`. The counts are guarded by fs.nodes.lock. */
+struct open_file {
+	unsigned users; /* opens, and threads of the core that look at it */
+	unsigned writers; /* opens for writing */
+	pthread_mutex_t lock;
+	struct blob *blob; /* the content, where it is not the store's */
+	unsigned drops; /* how often it became the store's again */
+	bool dirty; /* the store has not been given it yet */
+	bool held; /* created here, never complete: the store holds it back */
+	struct timespec mtime, ctime; /* where dirty */
+	bool known; /* the next two are set */
+	struct record last; /* the attributes it had when it was opened, without extended ones */
+	uint64_t last_size;
+};
+
+/* Gives the node an open file, or another user of it. */
+int file_acquire(struct fs *fs, struct node *n, bool writing, struct open_file **out);
+/* The node's open file with one user more; NULL where it is not open. */
+struct open_file *file_if_open(struct fs *fs, struct node *n);
+/* The last user frees it. */
+void file_drop(struct fs *fs, struct node *n, bool writing);
+
+void file_free(struct open_file *f);
+
+/* Opens a file that was just created, as create(2) does: nothing in it, to be stored at its close.
+ */
+int file_created(struct fs *fs, struct node *n);
+
+/* Size and times of content that the store does not have yet, over what the store says. */
+void file_overlay(struct fs *fs, struct node *n, struct record *rec, uint64_t *size);
+
+/* Takes the content of `n` from the store because its entry is about to go: into the open file if
+ * somebody has it open, otherwise into *content (a new reference; NULL stays where it is too large
+ * for that). The caller holds fs.change. */
+int file_detach(struct fs *fs, struct node *n, struct blob **content);
+
+/* Another program has changed the value: what was only read is forgotten. */
+void file_forget_clean(struct fs *fs, struct node *n);
+
+/* Another program has removed the key: whoever has it open keeps the content it had, which `old`
+ * gives where it is not here already. */
+int file_keep_old(
+	struct fs *fs, struct node *n, int (*old)(void *arg, struct blob **out), void *arg);
+
+/* Remembers the attributes of an entry that is being opened; gives them back, for an entry that
+ * another program has removed a moment ago. -ENOENT: there are none. */
+void file_know(struct fs *fs, struct node *n, const struct record *rec, uint64_t size);
+int file_last_known(struct fs *fs, struct node *n, struct record *rec, uint64_t *size);
+
+/* Whether the store has yet to be given what `n` holds. */
+bool file_is_dirty(struct fs *fs, struct node *n);
+
+/* Whether `n` was created and not closed yet, so that the store holds it back. The caller holds
+ * fs.change. */
+bool file_is_held(struct fs *fs, struct node *n);
+
+/* Gives what is dirty to the store. The caller holds fs.change. */
+int file_store(struct fs *fs, struct node *n);
+
+/* --- content, for those who read and write (io.c) ------------------------------------------- */
+
+/* Gets the value that the store has for this node, and no other's. -ESTALE: none any more. */
+int file_stored_value(struct fs *fs, struct node *n, struct value *v);
+
+/* Takes f->lock, with the file's content in f->blob. The lock is held on success only. */
+int file_lock_content(struct fs *fs, struct node *n, struct open_file *f);
+
+/* Makes f->blob one that nobody else holds. Under f->lock. */
+int file_make_writable(struct open_file *f);
+
+/* The content was changed now. Under f->lock. */
+void file_touch(struct open_file *f);
+
+/* What is dirty will not be stored. Whoever calls it says so. */
+void file_give_up(struct open_file *f);
+
+/* From now on everybody reads what the store has, if it has it. The caller holds fs.change. */
+void file_let_go(struct fs *fs, struct node *n, struct open_file *f);
+
+/* Changes the size. `opened`: through an open file, so that the store is told at its close;
+ * otherwise it is told at once, unless somebody has it open for writing. */
+int file_resize(struct fs *fs, struct node *n, uint64_t size, bool opened);
+
+/* The times that an explicit change of attributes gave, so that the close that follows keeps them.
+ */
+void file_set_times(struct fs *fs, struct node *n, const struct record *rec);
+
+#endif

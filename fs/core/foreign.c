@@ -1,0 +1,229 @@
+#include "fs/core/foreign.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "backends/base/clock.h"
+#include "fs/core/children.h"
+#include "fs/core/file.h"
+#include "fs/core/negatives.h"
+#include "fs/core/tree.h"
+#include "fs/core/vanish.h"
+
+struct foreign {
+	struct fs *fs;
+	pthread_mutex_t lock;
+	pthread_cond_t looked;
+	unsigned long looks; /* under `lock` */
+};
+
+/* One look at what others changed. */
+struct look {
+	struct fs *fs;
+	struct foreign_change *what;
+	struct removed_id *removed; /* were open, and are yet to be told to the kernel */
+};
+
+struct removed_id {
+	struct removed_id *next;
+	struct node_id id;
+};
+
+static void removed_add(struct look *look, const struct entry_id *id)
+{
+	struct removed_id *r = malloc(sizeof(*r));
+
+	if (!r) {
+		vanish_key(
+			look->fs, id); /* early, which an answer under way may undo for its time */
+		return;
+	}
+	memcpy(r->id.bytes, id->bytes, id->len);
+	r->id.id = *id;
+	r->id.id.bytes = r->id.bytes;
+	r->next = look->removed;
+	look->removed = r;
+}
+
+/* A removed key, for file_keep_old(). */
+struct removed {
+	struct look *look;
+	const struct entry_id *id;
+};
+
+static int old_value(void *arg, struct blob **out)
+{
+	struct removed *r = arg;
+
+	return r->look->fs->st->ops->foreign_old_value(r->look->what, r->id, out);
+}
+
+/* Another program has removed the key: what is open keeps its content, and becomes an unlinked
+ * file. What is dirty brings its key back when it is closed: the last writer wins. True: it is
+ * unlinked now. */
+static bool key_removed(struct look *look, struct node *n, const struct entry_id *id)
+{
+	struct removed removed = {look, id};
+	struct fs *fs = look->fs;
+	struct last last = {0};
+	struct loaded l;
+	bool gone = false;
+
+	pthread_mutex_lock(&fs->change);
+	rebind_begin(fs);
+	if (entry_load(fs, id, NOW_NEVER, &l) == 0) {
+		loaded_release(&l); /* a change of this mount has brought it back */
+	} else if (!file_is_dirty(fs, n)) {
+		if (file_last_known(fs, n, &last.l.rec, &last.l.size))
+			last.l.rec = entry_new_record(
+				fs, entry_default_mode(fs, ENTRY_KEY), fs->opt.uid, fs->opt.gid);
+		file_keep_old(fs, n, old_value, &removed);
+		gone = tree_unlink_node(fs, id, &last) == 0;
+	}
+	rebind_end(fs);
+	pthread_mutex_unlock(&fs->change);
+	return gone;
+}
+
+/* A key that is a directory now is not found by its name any more. */
+static void key_became_dir(struct fs *fs, const struct entry_id *key)
+{
+	unsigned char bytes[STORE_PREFIX_MAX];
+	struct entry_id dir = id_dir_of_key(key, fs->opt.separator, bytes);
+	struct view *v;
+
+	if (fs->st->ops->view_begin(fs->st, clock_now(), &v))
+		return;
+	bool is_dir = dir_exists(fs, v, &dir) > 0;
+	fs->st->ops->view_end(v);
+	/* Where the kernel knows the directory, its name leads there already. */
+	if (is_dir && !node_is_known(&fs->nodes, &dir))
+		vanish_name(fs, key, false);
+}
+
+/* Before anything else, and before answers are waited for, since one of them may wait for this:
+ * what is open keeps its content. */
+static void look_at_open(void *arg, struct node *n)
+{
+	struct look *look = arg;
+	struct node_id id;
+
+	if (n->file && node_get_id(&look->fs->nodes, n, &id) == 0 && id.id.kind == ENTRY_KEY &&
+		look->fs->st->ops->foreign_compare(look->what, &id.id) == FOREIGN_GONE &&
+		key_removed(look, n, &id.id))
+		removed_add(look, &id.id);
+}
+
+static void look_at_node(void *arg, struct node *n)
+{
+	struct look *look = arg;
+	struct fs *fs = look->fs;
+	struct node_id id;
+
+	if (node_get_id(&fs->nodes, n, &id))
+		return;
+	if (id.id.kind == ENTRY_DIR) {
+		if (!vanish_dir(fs, &id.id))
+			fs->notify->inode(fs->notify_arg, n, false);
+		return;
+	}
+	switch (fs->st->ops->foreign_compare(look->what, &id.id)) {
+	case FOREIGN_GONE:
+		if (key_removed(look, n, &id.id))
+			vanish_key(fs, &id.id);
+		return;
+	case FOREIGN_CHANGED:
+		file_forget_clean(fs, n);
+		fs->notify->inode(fs->notify_arg, n, true);
+		break;
+	case FOREIGN_SAME:
+		break;
+	}
+	key_became_dir(fs, &id.id);
+}
+
+static bool look_at_negative(void *arg, struct node *parent, const char *name)
+{
+	struct look *look = arg;
+	struct fs *fs = look->fs;
+	struct resolved r = {0};
+	struct node_id dir;
+
+	if (node_get_id(&fs->nodes, parent, &dir))
+		return true;
+	if (tree_resolve_now(fs, &dir.id, name, &r) == 0 && !r.exists)
+		return false;
+	fs->notify->entry(fs->notify_arg, parent, name, strlen(name));
+	return true;
+}
+
+static void foreign_changed(void *arg, struct foreign_change *what)
+{
+	struct foreign *f = arg;
+	struct look look = {.fs = f->fs, .what = what};
+	struct fs *fs = f->fs;
+
+	if (fs->opt.readonly) /* what changed has no record of when: not earlier than now */
+		atomic_store(&fs->mounted, clock_now());
+	node_each(&fs->nodes, look_at_open, &look);
+	pthread_mutex_lock(&f->lock);
+	f->looks++;
+	pthread_cond_broadcast(&f->looked);
+	pthread_mutex_unlock(&f->lock);
+	fs_dirs_changed(fs);
+	fs_answers_drain(fs);
+	while (look.removed) {
+		struct removed_id *r = look.removed;
+
+		look.removed = r->next;
+		vanish_key(fs, &r->id.id);
+		free(r);
+	}
+	node_each(&fs->nodes, look_at_node, &look);
+	negatives_each(fs->negatives, look_at_negative, &look);
+}
+
+void foreign_wait(struct foreign *f)
+{
+	struct timespec until;
+
+	if (!f)
+		return;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec++;
+	pthread_mutex_lock(&f->lock);
+	unsigned long looks = f->looks;
+	while (f->looks == looks && pthread_cond_timedwait(&f->looked, &f->lock, &until) == 0)
+		;
+	pthread_mutex_unlock(&f->lock);
+}
+
+int foreign_start(struct fs *fs, struct foreign **out)
+{
+	struct foreign *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return -ENOMEM;
+	f->fs = fs;
+	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->looked, NULL);
+	*out = f; /* the watcher may call at once */
+	fs->st->ops->watch(fs->st, foreign_changed, f);
+	return 0;
+}
+
+void foreign_stop(struct fs *fs, struct foreign *f)
+{
+	if (!f)
+		return;
+	fs->st->ops->watch(fs->st, NULL, NULL);
+}
+
+void foreign_free(struct foreign *f)
+{
+	if (!f)
+		return;
+	pthread_cond_destroy(&f->looked);
+	pthread_mutex_destroy(&f->lock);
+	free(f);
+}

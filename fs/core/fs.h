@@ -1,0 +1,202 @@
+/*
+ * fs.h - the filesystem, without FUSE: nodes, names, directories, files, extended attributes,
+ * expiry.
+ *
+ * What the kernel calls an inode is a node here. A node names an entry of the store (store.h) by
+ * namespace and bytes; everything else about it is in the store, or, while it is open and has
+ * changes that are not closed yet, in its open file (file.h). Unlinked nodes live on without an
+ * entry.
+ *
+ * Threads and locks. All functions may be called by any thread. The order in which locks are taken:
+ *
+ *   fs.change        one change of the tree or of attributes at a time, from its checks to
+ * store->apply; so changes are made in one order, and what was checked still holds. Node ids change
+ * under it only. open file.lock   the content of one open file (file.h) a view           (the
+ * store's own lock) short pictures of the store fs.nodes.lock    the node table, and in each node
+ * what node.h says fs.negatives.lock, fs.sweep.lock   leaves
+ *
+ * Nothing waits for the disk, for memory in the store (fs_make_room) or for the kernel
+ * (notifications) under any of them; only moving whole directories and namespaces, which are one
+ * durable transaction, hold fs.change while the store commits.
+ *
+ * Caching. The kernel may keep everything it is told until it is told otherwise. When something
+ * changed that the kernel did not do itself (expiry, other programs), it is told through
+ * fs_notify_ops, but only after every answer that could still carry the old state has been given:
+ * such answers are prepared between fs_answer_begin() and fs_answer_end().
+ *
+ * Errors: 0 or -errno; outputs are untouched on failure.
+ */
+#ifndef KVFS_FS_H
+#define KVFS_FS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "backends/store.h"
+
+struct node;
+struct fs;
+
+struct fs_options {
+	char separator;
+	bool readonly;
+	bool sync; /* every change is durable before it is answered */
+	bool noinherit; /* a key replaced by rename starts anew */
+	bool have_ttl;
+	int64_t ttl; /* seconds new keys live; 0: for ever */
+	uint32_t uid, gid, umask; /* of what other programs made */
+};
+
+/* How the kernel is told to forget. Called without locks, from threads of the core. */
+struct fs_notify_ops {
+	void (*entry)(void *arg, struct node *parent, const char *name, size_t len);
+	void (*inode)(void *arg, struct node *node, bool data);
+};
+
+/* Attributes as an answer carries them. `valid`: seconds that the kernel may believe them. */
+struct fs_attr {
+	struct stat st;
+	double valid;
+};
+
+/* Who asks. */
+struct fs_caller {
+	uint32_t uid, gid;
+};
+
+enum { FS_NS_ALL = 0 }; /* the "namespace" of the root when it lists every namespace */
+
+/* Seconds that the kernel may believe what nothing bounds: until it is told otherwise. */
+#define FS_VALID_LONG 86400.0
+
+/* Takes over `st` (closed by fs_close). `root_ns`: the one namespace to show, FS_NS_ALL for all. */
+int fs_open(struct store *st, uint32_t root_ns, const struct fs_options *opt, struct fs **out);
+
+/* Starts what runs by itself: the sweep of expired keys, the watch for other programs' changes. */
+int fs_start(struct fs *fs, const struct fs_notify_ops *notify, void *arg);
+
+/* Ends what fs_start() started: the kernel is not notified any more when it returns. Other calls
+ * may go on. */
+void fs_stop(struct fs *fs);
+
+/* Stops, stores what is open and dirty, commits everything, closes the store. The first error, if
+ * any. No other call is running. */
+int fs_close(struct fs *fs);
+
+struct node *fs_root(struct fs *fs);
+struct store *fs_store(struct fs *fs);
+
+/* An answer that lets the kernel cache something is prepared and sent between these two. */
+unsigned fs_answer_begin(struct fs *fs);
+void fs_answer_end(struct fs *fs, unsigned ticket);
+
+/* Waits until there is room for another change of `bytes` of value. Without any lock or answer
+ * begun. */
+int fs_make_room(struct fs *fs, uint64_t bytes);
+
+/* Waits until everything done so far is durable. */
+int fs_sync(struct fs *fs);
+
+/* --- nodes: each success of lookup, create, mkdir, ... counts one lookup ------------------------
+ */
+
+/* -ENOENT: *valid (seconds) tells how long absence may be believed. */
+int fs_lookup(struct fs *fs, struct node *parent, const char *name, struct node **out,
+	struct fs_attr *attr, double *valid);
+void fs_forget(struct fs *fs, struct node *n, uint64_t lookups);
+int fs_getattr(struct fs *fs, struct node *n, struct fs_attr *attr);
+
+enum {
+	FS_SET_MODE = 1 << 0,
+	FS_SET_UID = 1 << 1,
+	FS_SET_GID = 1 << 2,
+	FS_SET_SIZE = 1 << 3,
+	FS_SET_ATIME = 1 << 4,
+	FS_SET_MTIME = 1 << 5,
+	FS_SET_ATIME_NOW = 1 << 6,
+	FS_SET_MTIME_NOW = 1 << 7,
+	FS_SET_CTIME = 1 << 8,
+};
+
+/* `opened`: the change of size comes through an open file (ftruncate). */
+int fs_setattr(struct fs *fs, struct node *n, const struct stat *to, unsigned what, bool opened,
+	struct fs_attr *attr);
+
+/* --- directories ---------------------------------------------------------------------------------
+ */
+
+int fs_mkdir(struct fs *fs, struct node *parent, const char *name, mode_t mode,
+	struct fs_caller who, struct node **out, struct fs_attr *attr);
+/* Any file but a directory, complete at once. `target`: of a symbolic link, else NULL. */
+int fs_mknod(struct fs *fs, struct node *parent, const char *name, mode_t mode, dev_t rdev,
+	const char *target, struct fs_caller who, struct node **out, struct fs_attr *attr);
+/* A regular file, open for writing, which the store does not see before it is closed. */
+int fs_create(struct fs *fs, struct node *parent, const char *name, mode_t mode,
+	struct fs_caller who, struct node **out, struct fs_attr *attr);
+int fs_unlink(struct fs *fs, struct node *parent, const char *name);
+int fs_rmdir(struct fs *fs, struct node *parent, const char *name);
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. */
+int fs_rename(struct fs *fs, struct node *parent, const char *name, struct node *newparent,
+	const char *newname, unsigned flags);
+/* The target into `buf` of `cap` bytes, terminated. */
+int fs_readlink(struct fs *fs, struct node *n, char *buf, size_t cap);
+
+/* A listing under way. Its thread is whoever reads it; calls on one listing do not overlap. */
+struct listing;
+
+struct fs_dirent {
+	const char *name;
+	uint64_t ino;
+	uint32_t type; /* the type bits of a mode */
+	uint64_t next; /* where the listing goes on after this one */
+	struct node *node; /* with attributes: one lookup is counted (NULL for . and ..) */
+	struct fs_attr attr;
+};
+
+/* Takes one entry; false: it does not fit, and the listing stops before it. */
+typedef bool (*fs_dirent_fn)(void *arg, const struct fs_dirent *e);
+
+int fs_opendir(struct fs *fs, struct node *n, struct listing **out);
+void fs_closedir(struct fs *fs, struct listing *l);
+/* From position `off` (0, or a dirent's `next`). With `plus` each dirent has its node and
+ * attributes. `most`: how many may fit, so that no more are looked at. */
+int fs_readdir(struct fs *fs, struct listing *l, uint64_t off, bool plus, unsigned most,
+	fs_dirent_fn fn, void *arg);
+
+/* --- files ---------------------------------------------------------------------------------------
+ */
+
+int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate);
+/* Gives the bytes to `fn` once (fewer than `size` only at the end of the file) and returns what it
+ * returns, or -errno without having called it. */
+int fs_read(struct fs *fs, struct node *n, uint64_t off, size_t size,
+	int (*fn)(void *arg, const void *data, size_t len), void *arg);
+int fs_write(struct fs *fs, struct node *n, uint64_t off, const void *data, size_t len);
+/* What was written becomes the key's value; with `durable` it waits for the disk. */
+int fs_flush(struct fs *fs, struct node *n, bool durable);
+void fs_release_file(struct fs *fs, struct node *n, bool writing);
+int fs_fallocate(struct fs *fs, struct node *n, int mode, uint64_t off, uint64_t len);
+int fs_lseek(struct fs *fs, struct node *n, uint64_t off, int whence, uint64_t *out);
+/* How many bytes were copied, or -errno. */
+int64_t fs_copy(struct fs *fs, struct node *from, uint64_t off, struct node *to, uint64_t to_off,
+	size_t len);
+
+/* --- extended attributes
+ * --------------------------------------------------------------------------- */
+
+int fs_setxattr(
+	struct fs *fs, struct node *n, const char *name, const void *value, size_t len, int flags);
+/* The size of the value, which is copied when it fits into `cap` (-ERANGE when not; cap 0: size
+ * only). */
+int fs_getxattr(struct fs *fs, struct node *n, const char *name, void *value, size_t cap);
+int fs_listxattr(struct fs *fs, struct node *n, char *list, size_t cap);
+int fs_removexattr(struct fs *fs, struct node *n, const char *name);
+
+/* Whether an extended attribute of this name can be there at all: others are answered without a
+ * look. */
+bool fs_xattr_known(const char *name);
+
+#endif

@@ -1,0 +1,305 @@
+/*
+ * io.c - opening, reading, writing, closing: what happens through a descriptor.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backends/base/clock.h"
+#include "backends/base/log.h"
+#include "fs/core/file.h"
+#include "fs/core/foreign.h"
+
+/* What is left of an unlinked file. -ESTALE makes the kernel look its name up again. */
+static int open_gone(struct fs *fs, struct node *n)
+{
+	pthread_mutex_lock(&fs->nodes.lock);
+	int rc = n->file || (n->gone && n->gone->blob) ? 0 : -ESTALE;
+	pthread_mutex_unlock(&fs->nodes.lock);
+	return rc;
+}
+
+/* Whether `n` may be opened: it may have expired, or been removed, since the kernel looked it up.
+ */
+static int open_check(struct fs *fs, struct node *n, struct entry *e, bool *known)
+{
+	struct node_id id;
+	struct view *v;
+
+	*known = false;
+	int rc = node_get_id(&fs->nodes, n, &id);
+
+	if (rc)
+		return open_gone(fs, n);
+	rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
+	if (rc)
+		return rc;
+	rc = fs->st->ops->view_get(v, &id.id, e);
+	fs->st->ops->view_end(v);
+	*known = !rc && !e->unrecorded;
+	return rc == -ENOENT ? -ESTALE : rc;
+}
+
+int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate)
+{
+	struct rebind_check check = {0};
+	struct open_file *f = NULL;
+	struct blob *empty = NULL;
+	struct entry e;
+	bool known;
+	int rc = truncate ? blob_new(fs->st->blobs, &empty) : 0;
+
+	if (rc)
+		return rc;
+	/* Who opens a file that is being removed gets what it was: its content is taken while it is
+	 * open. */
+	do {
+		if (f)
+			file_drop(fs, n, writing);
+		f = NULL;
+		rebind_look(fs, &check);
+		rc = open_check(fs, n, &e, &known);
+		if (!rc)
+			rc = file_acquire(fs, n, writing, &f);
+	} while (rebind_disturbed(fs, &check));
+	if (!rc && known)
+		file_know(fs, n, &e.rec, e.size);
+	if (rc || !truncate) {
+		blob_unref(empty);
+		return rc;
+	}
+	pthread_mutex_lock(&f->lock);
+	blob_unref(f->blob);
+	f->blob = empty;
+	file_touch(f);
+	pthread_mutex_unlock(&f->lock);
+	return 0;
+}
+
+static int read_blob(struct blob *b, uint64_t off, size_t size,
+	int (*fn)(void *arg, const void *data, size_t len), void *arg)
+{
+	void *buf = malloc(size ? size : 1);
+	int64_t n = buf ? blob_read(b, off, buf, size) : -ENOMEM;
+	int rc = n < 0 ? (int)n : fn(arg, buf, (size_t)n);
+
+	free(buf);
+	return rc;
+}
+
+static int read_value(const struct value *v, uint64_t off, size_t size,
+	int (*fn)(void *arg, const void *data, size_t len), void *arg)
+{
+	if (v->blob)
+		return read_blob(v->blob, off, size, fn, arg);
+	uint64_t left = off < v->len ? v->len - off : 0;
+	return fn(arg, (const char *)v->data + (left ? off : 0), left < size ? left : size);
+}
+
+int fs_read(struct fs *fs, struct node *n, uint64_t off, size_t size,
+	int (*fn)(void *arg, const void *data, size_t len), void *arg)
+{
+	struct open_file *f = n->file; /* the caller has it open */
+	struct value v;
+	int rc;
+
+	/* The content moves from the store into the open file when its key goes away, so a key that
+	 * is not found was moved meanwhile; or another program removed it a moment ago, which the
+	 * watch is about to notice. */
+	for (int tries = 0; tries < 3; tries++) {
+		pthread_mutex_lock(&f->lock);
+		if (f->blob) {
+			rc = read_blob(f->blob, off, size, fn, arg);
+			pthread_mutex_unlock(&f->lock);
+			return rc;
+		}
+		pthread_mutex_unlock(&f->lock);
+		rc = file_stored_value(fs, n, &v);
+		if (!rc) {
+			rc = read_value(&v, off, size, fn, arg);
+			value_release(&v);
+			return rc;
+		}
+		if (rc != -ESTALE)
+			return rc;
+		if (tries == 1)
+			foreign_wait(fs->foreign);
+	}
+	return -ESTALE;
+}
+
+int fs_write(struct fs *fs, struct node *n, uint64_t off, const void *data, size_t len)
+{
+	struct open_file *f = n->file;
+
+	if (off + len > fs->st->value_max)
+		return -EFBIG;
+	int rc = file_lock_content(fs, n, f);
+	if (rc)
+		return rc;
+	rc = file_make_writable(f);
+	if (!rc)
+		rc = blob_write(f->blob, off, data, len);
+	if (!rc)
+		file_touch(f);
+	pthread_mutex_unlock(&f->lock);
+	return rc;
+}
+
+static uint64_t file_pending_size(struct fs *fs, struct node *n)
+{
+	struct open_file *f = file_if_open(fs, n);
+	uint64_t size = 0;
+
+	if (!f)
+		return 0;
+	pthread_mutex_lock(&f->lock);
+	if (f->dirty)
+		size = blob_size(f->blob);
+	pthread_mutex_unlock(&f->lock);
+	file_drop(fs, n, false);
+	return size;
+}
+
+int fs_flush(struct fs *fs, struct node *n, bool durable)
+{
+	uint64_t size = file_pending_size(fs, n);
+	int rc = size ? fs_make_room(fs, size) : 0;
+
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&fs->change);
+	rc = file_store(fs, n);
+	pthread_mutex_unlock(&fs->change);
+	if (rc)
+		return rc;
+	return durable ? fs_sync(fs) : fs_settle(fs, 0);
+}
+
+/* A file that could not be stored when it was closed for the last time. The writer was told by
+ * close(); what was only created must not stay behind as if it were there. The caller holds
+ * fs.change. */
+static void close_failed(struct fs *fs, struct node *n, struct open_file *f, int error)
+{
+	char key[256];
+	struct node_id id;
+
+	if (node_get_id(&fs->nodes, n, &id) == 0) {
+		log_error("%s: its last changes are lost: %s; write it again",
+			log_bytes(id.bytes, id.id.len, key, sizeof(key)), strerror(-error));
+		if (file_is_held(fs, n)) {
+			struct change remove = {.op = CHANGE_REMOVE, .id = id.id};
+
+			fs_apply(fs, &remove, 1);
+		}
+	}
+	file_give_up(f);
+}
+
+void fs_release_file(struct fs *fs, struct node *n, bool writing)
+{
+	struct open_file *f = n->file;
+
+	/* Pages written through a mapping come after the close; they make the file dirty again. */
+	fs_flush(fs, n, false);
+	/* One step with other closers and truncate(2): whoever goes last stores what is left. */
+	pthread_mutex_lock(&fs->change);
+	int rc = file_store(fs, n);
+	pthread_mutex_lock(&fs->nodes.lock);
+	bool last_writer = writing && f->writers == 1, last = f->users == 1;
+	pthread_mutex_unlock(&fs->nodes.lock);
+	if (rc && last)
+		close_failed(fs, n, f, rc);
+	if (last_writer)
+		file_let_go(fs, n, f);
+	file_drop(fs, n, writing);
+	pthread_mutex_unlock(&fs->change);
+}
+
+int fs_fallocate(struct fs *fs, struct node *n, int mode, uint64_t off, uint64_t len)
+{
+	struct fs_attr attr;
+
+	if (mode & ~FALLOC_FL_KEEP_SIZE)
+		return -EOPNOTSUPP;
+	if (off + len > fs->st->value_max)
+		return -EFBIG;
+	int rc = fs_getattr(fs, n, &attr);
+	if (rc)
+		return rc;
+	if ((mode & FALLOC_FL_KEEP_SIZE) || off + len <= (uint64_t)attr.st.st_size)
+		return fs_make_room(fs, len);
+	rc = fs_make_room(fs, off + len);
+	return rc ? rc : file_resize(fs, n, off + len, true);
+}
+
+int fs_lseek(struct fs *fs, struct node *n, uint64_t off, int whence, uint64_t *out)
+{
+	struct fs_attr attr;
+	int rc = fs_getattr(fs, n, &attr);
+
+	if (rc)
+		return rc;
+	if (off >= (uint64_t)attr.st.st_size)
+		return -ENXIO;
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	*out = whence == SEEK_DATA ? off : (uint64_t)attr.st.st_size;
+	return 0;
+}
+
+struct copy {
+	char *buf;
+	size_t len;
+};
+
+static int copy_take(void *arg, const void *data, size_t len)
+{
+	struct copy *c = arg;
+
+	memcpy(c->buf, data, len);
+	c->len = len;
+	return 0;
+}
+
+int64_t fs_copy(struct fs *fs, struct node *from, uint64_t off, struct node *to, uint64_t to_off,
+	size_t len)
+{
+	enum { COPY_STEP = 1 << 20 };
+	struct copy c = {.buf = malloc(COPY_STEP)};
+	int64_t done = 0;
+	int rc = c.buf ? 0 : -ENOMEM;
+
+	while (!rc && len) {
+		rc = fs_read(fs, from, off, len < COPY_STEP ? len : COPY_STEP, copy_take, &c);
+		if (rc || !c.len)
+			break;
+		rc = fs_write(fs, to, to_off, c.buf, c.len);
+		if (rc)
+			break;
+		off += c.len;
+		to_off += c.len;
+		done += (int64_t)c.len;
+		len -= c.len;
+	}
+	free(c.buf);
+	return done ? done : rc;
+}
+
+int fs_readlink(struct fs *fs, struct node *n, char *buf, size_t cap)
+{
+	struct value v;
+	int rc = file_stored_value(fs, n, &v);
+
+	if (rc)
+		return rc;
+	int64_t len = value_read(&v, 0, buf, cap - 1);
+	value_release(&v);
+	if (len < 0)
+		return (int)len;
+	buf[len] = '\0';
+	return 0;
+}

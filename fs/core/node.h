@@ -1,0 +1,99 @@
+/*
+ * node.h - the node table: which entries the kernel knows, and what is open.
+ *
+ * A node is found by its id (namespace, kind, bytes) as long as its entry exists. An unlinked node
+ * stays in the table, but is not found or walked any more; it lives until it is forgotten and
+ * closed. Looking up and inserting is one critical section.
+ *
+ * A node is freed when lookups, opens and refs are all zero. All fields are guarded by
+ * node_table.lock, but for `file`, which is set and cleared under it and read by whoever has the
+ * node open. Ids change only under fs.change (rename), so a holder of that lock may read them
+ * without the table's.
+ */
+#ifndef KVFS_NODE_H
+#define KVFS_NODE_H
+
+#include <pthread.h>
+
+#include "backends/store.h"
+
+struct open_file;
+
+/* What is left of an entry that was removed or replaced while the kernel knew it: somebody may have
+ * looked it up a moment ago and open it now, as on any filesystem. */
+struct gone {
+	struct record rec; /* owns its xattrs */
+	uint64_t size;
+	struct blob *blob; /* its content; NULL where it was large and nobody had it open */
+};
+
+struct node {
+	struct node *next; /* in its hash chain */
+	unsigned char *bytes;
+	uint64_t lookups;
+	struct open_file *_Atomic file; /* while somebody has it open */
+	struct gone *gone; /* unlinked */
+	uint32_t ns;
+	uint32_t refs; /* threads of the core that look at it */
+	uint16_t len;
+	uint8_t kind; /* enum entry_kind */
+	uint32_t dirs; /* of a directory: how many are in it, */
+	uint32_t dirs_epoch; /* if it was counted in this epoch (core.h) */
+	bool negatives; /* the kernel may know of names that are absent here */
+};
+
+struct node_table {
+	pthread_mutex_t lock;
+	struct node **chains;
+	size_t mask, count;
+};
+
+/* An id with its bytes: a plain value. */
+struct node_id {
+	struct entry_id id;
+	unsigned char bytes[STORE_PREFIX_MAX];
+};
+
+int node_table_init(struct node_table *t);
+/* Frees every open file that is left, by `fn`; the nodes stay. No other thread is left. */
+void node_table_close_files(struct node_table *t, void (*fn)(struct open_file *f));
+/* Frees every node that is left in the table. */
+void node_table_release(struct node_table *t);
+
+/* The node of `id`, made if need be, with one lookup more. -ENOMEM. */
+int node_lookup(struct node_table *t, const struct entry_id *id, struct node **out);
+
+/* The node of `id` with one ref more, NULL where the kernel does not know it. */
+struct node *node_find(struct node_table *t, const struct entry_id *id);
+bool node_is_known(struct node_table *t, const struct entry_id *id);
+void node_ref(struct node_table *t, struct node *n);
+void node_unref(struct node_table *t, struct node *n);
+/* Whether the node has been freed. */
+bool node_forget(struct node_table *t, struct node *n, uint64_t lookups);
+
+/* Copies the node's id. -ENOENT: it has none any more (unlinked). */
+int node_get_id(struct node_table *t, struct node *n, struct node_id *out);
+
+/* Makes the node an unlinked one, with these last attributes (copied) and content (a reference is
+ * taken; may be NULL). The caller holds fs.change. */
+int node_unlink(struct node_table *t, struct node *n, const struct record *rec, uint64_t size,
+	struct blob *content);
+
+/* The node of `from`, if there is one, becomes the node of `to`; what was `to` must be unlinked
+ * already. The caller holds fs.change. Memory for the ids is taken first, so it fails (-ENOMEM)
+ * without a change. */
+int node_move(struct node_table *t, const struct entry_id *from, const struct entry_id *to);
+
+/* The two nodes, as far as there are any, trade their ids. The caller holds fs.change. -ENOMEM. */
+int node_exchange(struct node_table *t, const struct entry_id *a, const struct entry_id *b);
+
+/* Every node below directory `from`, and those of the directory and of the key of its name, are
+ * moved in the same manner as store_ops.move_tree moves entries. The caller holds fs.change. */
+int node_move_tree(struct node_table *t, const struct entry_id *from, const struct entry_id *to,
+	bool exchange);
+
+/* Calls `fn` for every node in the table, with a ref held and without the lock, in no order; nodes
+ * that come while it runs may be missed. */
+int node_each(struct node_table *t, void (*fn)(void *arg, struct node *n), void *arg);
+
+#endif

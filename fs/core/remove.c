@@ -1,0 +1,100 @@
+/*
+ * remove.c - unlink and rmdir.
+ */
+#include <errno.h>
+
+#include "backends/base/clock.h"
+#include "fs/core/children.h"
+#include "fs/core/tree.h"
+
+/* Removes the entry that `name` was found to be; its directory stays. Under fs.change. */
+static int remove_entry(struct fs *fs, struct parent *p, const struct entry_id *id)
+{
+	struct change changes[] = {{.op = CHANGE_REMOVE, .id = *id}, parent_change(p)};
+	struct last last = {0};
+
+	rebind_begin(fs);
+	int rc = last_take(fs, id, clock_now(), &last);
+	if (!rc)
+		rc = fs_apply(fs, changes, 2);
+	if (!rc)
+		rc = tree_unlink_node(fs, id, &last);
+	rebind_end(fs);
+	last_release(&last);
+	return rc;
+}
+
+int fs_unlink(struct fs *fs, struct node *parent, const char *name)
+{
+	struct resolved r = {0};
+	struct parent p;
+
+	pthread_mutex_lock(&fs->change);
+	int rc = parent_load(fs, parent, true, &p);
+	if (rc)
+		goto out;
+	rc = tree_resolve_now(fs, &p.id.id, name, &r);
+	if (rc == -EINVAL || (!rc && !r.exists))
+		rc = -ENOENT;
+	else if (!rc && r.found.id.kind == ENTRY_DIR)
+		rc = -EISDIR;
+	if (!rc)
+		rc = remove_entry(fs, &p, &r.found.id);
+	parent_release(&p);
+out:
+	pthread_mutex_unlock(&fs->change);
+	return fs_settle(fs, rc);
+}
+
+static int remove_namespace(struct fs *fs, const struct entry_id *id)
+{
+	struct last last;
+	int rc = last_take(fs, id, clock_now(), &last);
+
+	if (rc)
+		return rc;
+	rebind_begin(fs);
+	rc = fs->st->ops->ns_remove(fs->st, id->ns, clock_now());
+	if (!rc)
+		rc = tree_unlink_node(fs, id, &last);
+	rebind_end(fs);
+	last_release(&last);
+	return rc;
+}
+
+static int remove_dir(struct fs *fs, struct parent *p, const struct entry_id *id)
+{
+	struct view *v;
+	int rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
+
+	if (rc)
+		return rc;
+	int empty = dir_is_empty(fs, v, id);
+	fs->st->ops->view_end(v);
+	if (empty <= 0)
+		return empty ? empty : -ENOTEMPTY;
+	return remove_entry(fs, p, id);
+}
+
+int fs_rmdir(struct fs *fs, struct node *parent, const char *name)
+{
+	struct resolved r = {0};
+	struct parent p;
+
+	pthread_mutex_lock(&fs->change);
+	int rc = parent_load(fs, parent, true, &p);
+	if (rc)
+		goto out;
+	rc = tree_resolve_now(fs, &p.id.id, name, &r);
+	if (rc == -EINVAL || (!rc && !r.exists))
+		rc = -ENOENT;
+	else if (!rc && r.found.id.kind != ENTRY_DIR)
+		rc = -ENOTDIR;
+	if (!rc)
+		rc = r.in_top ? remove_namespace(fs, &r.found.id) : remove_dir(fs, &p, &r.found.id);
+	parent_release(&p);
+	fs_dirs_changed(fs);
+out:
+	pthread_mutex_unlock(&fs->change);
+	return fs_settle(fs, rc);
+}

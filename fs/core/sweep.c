@@ -1,0 +1,235 @@
+#include "fs/core/sweep.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/base/clock.h"
+#include "backends/base/log.h"
+#include "fs/core/entry.h"
+#include "fs/core/tree.h"
+#include "fs/core/vanish.h"
+
+enum {
+	BATCH = 64,
+	TEST_CLOCK_STEP = CLOCK_SECOND / 50, /* how often a clock that a test sets is looked at */
+};
+
+/* How long to wait before another attempt after an error. */
+static const int64_t RETRY = CLOCK_SECOND;
+
+struct sweep {
+	struct fs *fs;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	int64_t next; /* under `lock`: when the next key expires */
+	bool stop; /* under `lock` */
+};
+
+void sweep_expect(struct sweep *s, int64_t expiry)
+{
+	if (!s || expiry == INT64_MAX)
+		return;
+	pthread_mutex_lock(&s->lock);
+	if (expiry < s->next) {
+		s->next = expiry;
+		pthread_cond_signal(&s->wake);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* A key that was written by another program while its old record expired is a new one. */
+static int renew(struct fs *fs, const struct entry_id *id)
+{
+	struct record rec =
+		entry_new_record(fs, entry_default_mode(fs, ENTRY_KEY), fs->opt.uid, fs->opt.gid);
+	struct change put = {.op = CHANGE_PUT, .id = *id, .rec = &rec};
+
+	return fs_apply(fs, &put, 1);
+}
+
+/* Removes the entry if it has expired indeed. */
+static int expire(struct fs *fs, const struct entry_id *id, int64_t now)
+{
+	struct last last;
+
+	pthread_mutex_lock(&fs->change);
+	rebind_begin(fs);
+	int rc = last_take(fs, id, NOW_NEVER, &last);
+	if (rc)
+		goto out;
+	if (!record_expired(&last.l.rec, now)) {
+		rc = -EAGAIN;
+	} else if (last.l.fresh) { /* another program has written it since, and nobody has looked */
+		rc = renew(fs, id);
+	} else {
+		struct change remove = {.op = CHANGE_REMOVE, .id = *id};
+
+		rc = fs_apply(fs, &remove, 1);
+		if (!rc)
+			rc = tree_unlink_node(fs, id, &last);
+	}
+	last_release(&last);
+out:
+	rebind_end(fs);
+	pthread_mutex_unlock(&fs->change);
+	return rc;
+}
+
+/* Copies the ids of the first keys that have expired. How many, or -errno. */
+static int expired_ids(struct fs *fs, int64_t now, struct node_id *ids)
+{
+	const struct store_ops *ops = fs->st->ops;
+	struct view *v;
+	int n = 0, rc = ops->view_begin(fs->st, now, &v);
+
+	if (rc)
+		return rc;
+	while (n < BATCH) {
+		struct entry_id id;
+
+		rc = ops->view_expired(v, (size_t)n, &id);
+		if (rc)
+			break;
+		memcpy(ids[n].bytes, id.bytes, id.len);
+		ids[n].id = id;
+		ids[n].id.bytes = ids[n].bytes;
+		n++;
+	}
+	ops->view_end(v);
+	return rc && rc != -ENOENT ? rc : n;
+}
+
+/* Removes what has expired. */
+static int sweep_run(struct fs *fs, struct node_id *ids)
+{
+	int64_t now = clock_now();
+	bool removed[BATCH];
+
+	for (;;) {
+		int n = expired_ids(fs, now, ids), rc = 0;
+		bool any = false;
+
+		if (n <= 0)
+			return n;
+		for (int i = 0; i < n; i++) {
+			int one = expire(fs, &ids[i].id, now);
+
+			removed[i] = !one;
+			any |= !one;
+			if (one && one != -ENOENT && one != -EAGAIN)
+				rc = one;
+		}
+		fs_answers_drain(fs);
+		for (int i = 0; i < n; i++) {
+			if (removed[i])
+				vanish_key(fs, &ids[i].id);
+		}
+		if (rc || !any)
+			return rc ? rc : -EAGAIN;
+	}
+}
+
+static int64_t next_expiry(struct fs *fs)
+{
+	struct view *v;
+	int64_t next;
+
+	if (fs->st->ops->view_begin(fs->st, clock_now(), &v))
+		return clock_now() + RETRY;
+	next = fs->st->ops->view_next_expiry(v);
+	fs->st->ops->view_end(v);
+	return next;
+}
+
+/* Waits until something expires. False: the sweep is to end. */
+static bool sweep_wait(struct sweep *s)
+{
+	pthread_mutex_lock(&s->lock);
+	while (!s->stop) {
+		int64_t now = clock_now();
+
+		if (now >= s->next)
+			break;
+		if (clock_is_set_by_test()) {
+			struct timespec until;
+
+			clock_gettime(CLOCK_REALTIME, &until);
+			until = clock_timespec(clock_ns(until) + TEST_CLOCK_STEP);
+			pthread_cond_timedwait(&s->wake, &s->lock, &until);
+		} else if (s->next == INT64_MAX) {
+			pthread_cond_wait(&s->wake, &s->lock);
+		} else {
+			struct timespec until = clock_timespec(s->next);
+
+			pthread_cond_timedwait(&s->wake, &s->lock, &until);
+		}
+	}
+	bool go_on = !s->stop;
+	s->next = INT64_MAX;
+	pthread_mutex_unlock(&s->lock);
+	return go_on;
+}
+
+static void *sweep_thread(void *arg)
+{
+	struct sweep *s = arg;
+	struct node_id *ids = calloc(BATCH, sizeof(*ids));
+
+	if (!ids) {
+		log_error("sweep: out of memory: expired keys are hidden, but stay in the store");
+		return NULL;
+	}
+	while (sweep_wait(s)) {
+		int rc = sweep_run(s->fs, ids);
+
+		if (rc && rc != -EAGAIN)
+			log_warning(
+				"sweep: removing expired keys: %s; trying again", strerror(-rc));
+		sweep_expect(s, rc ? clock_now() + RETRY : next_expiry(s->fs));
+	}
+	free(ids);
+	return NULL;
+}
+
+int sweep_start(struct fs *fs, struct sweep **out)
+{
+	struct sweep *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->fs = fs;
+	s->next = next_expiry(fs);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->wake, NULL);
+	*out = s;
+	int rc = -pthread_create(&s->thread, NULL, sweep_thread, s);
+	if (rc) {
+		*out = NULL;
+		sweep_free(s);
+	}
+	return rc;
+}
+
+void sweep_stop(struct sweep *s)
+{
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	bool running = !s->stop;
+	s->stop = true;
+	pthread_cond_signal(&s->wake);
+	pthread_mutex_unlock(&s->lock);
+	if (running)
+		pthread_join(s->thread, NULL);
+}
+
+void sweep_free(struct sweep *s)
+{
+	if (!s)
+		return;
+	pthread_cond_destroy(&s->wake);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}

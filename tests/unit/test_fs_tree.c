@@ -1,0 +1,307 @@
+/*
+ * test_fs_tree.c - names, directories, renaming and listing in the core of the filesystem.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/memory/memory.h"
+#include "tests/unit/fs_kit.h"
+
+/* --- names in the tree
+ * ---------------------------------------------------------------------------- */
+
+static void test_tree_of_keys(void **state)
+{
+	struct env e;
+
+	env_open(&e, ':', NULL);
+	foreign_put(&e, "feature-flags", "{}");
+	assert_true(is_file(&e, "feature-flags"));
+	foreign_put(&e, "feature-flags:cache", "c");
+	assert_true(is_dir(&e, "feature-flags"));
+	assert_string_equal(read_file(&e, "feature-flags/%value"), "{}");
+	assert_string_equal(read_file(&e, "feature-flags/cache"), "c");
+	assert_string_equal(list(&e, "feature-flags"), "%value cache");
+	foreign_put(&e, "user:", "u");
+	foreign_put(&e, "a::b", "ab");
+	foreign_put(&e, "assets/logo.png", "png");
+	assert_string_equal(read_file(&e, "user/%empty"), "u");
+	assert_string_equal(read_file(&e, "a/%empty/b"), "ab");
+	assert_string_equal(read_file(&e, "assets:logo.png"), "png");
+	assert_string_equal(list(&e, ""), "a/ assets:logo.png feature-flags/ user/");
+	assert_int_equal(mode_of(&e, "100%25"), -ENOENT);
+	assert_int_equal(write_file(&e, "x%00%", "v"), 0);
+	assert_int_equal(write_file(&e, "%25x", "v"), -EINVAL);
+	assert_int_equal(make_dir(&e, "%value"), -EINVAL);
+	assert_int_equal(write_file(&e, "%value", "v"), -EINVAL);
+	env_close(&e);
+}
+
+/* "To put a key below one that is a file now, make room for it." */
+static void test_room_for_a_key(void **state)
+{
+	struct env e;
+
+	env_open(&e, '/', NULL);
+	assert_int_equal(write_file(&e, "a", "old"), 0);
+	assert_int_equal(mode_of(&e, "a/b"), -ENOTDIR);
+	assert_int_equal(make_dir(&e, "a"), -EEXIST);
+	assert_int_equal(move(&e, "a", "t", 0), 0);
+	assert_int_equal(make_dir(&e, "a"), 0);
+	assert_int_equal(move(&e, "t", "a/%value", 0), 0);
+	assert_int_equal(write_file(&e, "a/b", "new"), 0);
+	assert_string_equal(list(&e, "a"), "%value b");
+	assert_string_equal(read_file(&e, "a/%value"), "old");
+	assert_int_equal(remove_path(&e, "a", true), -ENOTEMPTY);
+	assert_int_equal(remove_path(&e, "a/b", false), 0);
+	assert_int_equal(remove_path(&e, "a", true), -ENOTEMPTY);
+	/* The directory takes its value along. */
+	assert_int_equal(move(&e, "a", "c", 0), 0);
+	assert_string_equal(read_file(&e, "c/%value"), "old");
+	assert_int_equal(mode_of(&e, "a"), -ENOENT);
+	env_close(&e);
+}
+
+static void test_directories_stay(void **state)
+{
+	struct env e;
+
+	env_open(&e, '/', NULL);
+	foreign_put(&e, "d/e/f", "x");
+	assert_int_equal(remove_path(&e, "d/e/f", false), 0);
+	assert_true(is_dir(&e, "d/e"));
+	assert_int_equal(remove_path(&e, "d/e", true), 0);
+	assert_true(is_dir(&e, "d"));
+	assert_int_equal(remove_path(&e, "d", true), 0);
+	assert_int_equal(mode_of(&e, "d"), -ENOENT);
+	/* One that other programs made goes when they remove what is in it. */
+	foreign_put(&e, "g/h", "x");
+	assert_true(is_dir(&e, "g"));
+	foreign_remove(&e, "g/h");
+	assert_int_equal(mode_of(&e, "g"), -ENOENT);
+	env_close(&e);
+}
+
+static void test_rename(void **state)
+{
+	enum { NOREPLACE = 1, EXCHANGE = 2 };
+	struct env e;
+
+	env_open(&e, '/', NULL);
+	assert_int_equal(write_file(&e, "a", "1"), 0);
+	assert_int_equal(write_file(&e, "b", "2"), 0);
+	assert_int_equal(move(&e, "a", "b", NOREPLACE), -EEXIST);
+	assert_int_equal(move(&e, "a", "b", EXCHANGE), 0);
+	assert_string_equal(read_file(&e, "a"), "2");
+	assert_int_equal(move(&e, "a", "b", 0), 0);
+	assert_string_equal(read_file(&e, "b"), "2");
+	assert_int_equal(mode_of(&e, "a"), -ENOENT);
+	assert_int_equal(make_dir(&e, "d"), 0);
+	assert_int_equal(write_file(&e, "d/x", "x"), 0);
+	assert_int_equal(move(&e, "d", "d/sub", 0), -EINVAL);
+	assert_int_equal(move(&e, "d", "b", EXCHANGE), 0);
+	assert_string_equal(read_file(&e, "b/x"), "x");
+	assert_string_equal(read_file(&e, "d"), "2");
+	assert_int_equal(make_dir(&e, "full"), 0);
+	assert_int_equal(write_file(&e, "full/y", "y"), 0);
+	assert_int_equal(move(&e, "b", "full", 0), -ENOTEMPTY);
+	assert_int_equal(remove_path(&e, "full/y", false), 0);
+	assert_int_equal(move(&e, "b", "full", 0), 0);
+	assert_string_equal(list(&e, ""), "d full/");
+	assert_string_equal(list(&e, "full"), "x");
+	env_close(&e);
+}
+
+static void test_listing_skips(void **state)
+{
+	struct store_stat before, after;
+	struct env e;
+	char key[32];
+
+	env_open(&e, ':', NULL);
+	for (int i = 0; i < 9000; i++) {
+		snprintf(key, sizeof(key), "p%d:%d", i % 3, i);
+		foreign_put(&e, key, "v");
+	}
+	e.st->ops->stat(e.st, &before);
+	assert_string_equal(list(&e, ""), "p0/ p1/ p2/");
+	e.st->ops->stat(e.st, &after);
+	assert_true(after.reads - before.reads < 200);
+	env_close(&e);
+}
+
+/* What stays for the whole of a listing is returned once, whatever comes and goes. */
+static void test_listing_while_changing(void **state)
+{
+	struct listed l = {0};
+	struct listing *dir;
+	struct env e;
+	char name[32], *save;
+	int seen[500] = {0};
+
+	env_open(&e, '/', NULL);
+	for (int i = 0; i < 500; i++) {
+		snprintf(name, sizeof(name), "stay%03d", i);
+		foreign_put(&e, name, "v");
+		snprintf(name, sizeof(name), "stay%03d.go", i);
+		foreign_put(&e, name, "v");
+	}
+	assert_int_equal(fs_opendir(e.fs, fs_root(e.fs), &dir), 0);
+	for (int round = 0;; round++) {
+		l.left = 10;
+		assert_int_equal(fs_readdir(e.fs, dir, l.next, false, 25, list_one, &l), 0);
+		for (char *at = strtok_r(l.text, " ", &save); at; at = strtok_r(NULL, " ", &save)) {
+			int i = -1;
+			char rest[8] = "";
+
+			if (sscanf(at, "stay%d%7s", &i, rest) == 1)
+				seen[i]++;
+		}
+		l.text[0] = '\0';
+		if (l.left)
+			break;
+		/* One that was seen goes, one that is to come goes, one comes before and one
+		 * behind. */
+		snprintf(name, sizeof(name), "stay%03d.go", round % 500);
+		foreign_remove(&e, name);
+		snprintf(name, sizeof(name), "stay%03d.go", 499 - round % 500);
+		foreign_remove(&e, name);
+		snprintf(name, sizeof(name), "stay%03d.new", (round * 7) % 500);
+		foreign_put(&e, name, "v");
+	}
+	for (int i = 0; i < 500; i++)
+		assert_int_equal(seen[i], 1);
+	fs_closedir(e.fs, dir);
+	env_close(&e);
+}
+
+/* A long name's pieces are directories, each listed once although its keys do not lie together. */
+static void test_listing_pieces(void **state)
+{
+	struct env e;
+	char x[254], key[300], want[2048];
+
+	env_open(&e, ':', NULL);
+	memset(x, 'X', 253);
+	x[253] = '\0';
+	static const char *const tails[] = {"", "!", "!abc", ":z", "yyyy"};
+	for (size_t i = 0; i < sizeof(tails) / sizeof(tails[0]); i++) {
+		snprintf(key, sizeof(key), "%s%s", x, tails[i]);
+		foreign_put(&e, key, tails[i]);
+	}
+	snprintf(want, sizeof(want), "%s! %s%%+/ %s/", x, x, x);
+	assert_string_equal(list(&e, ""), want);
+	snprintf(key, sizeof(key), "%s%%+", x);
+	assert_string_equal(list(&e, key), "!abc yyyy");
+	snprintf(key, sizeof(key), "%s%%+/yyyy", x);
+	assert_string_equal(read_file(&e, key), "yyyy");
+	snprintf(key, sizeof(key), "%s%%+", x);
+	assert_int_equal(move(&e, key, "short", 0), -EXDEV);
+	env_close(&e);
+}
+
+static void test_positions(void **state)
+{
+	struct listed l = {0};
+	struct listing *dir;
+	struct env e;
+	uint64_t at[5];
+
+	env_open(&e, '/', NULL);
+	for (const char *k = "abc"; *k; k++)
+		foreign_put(&e, (char[]){*k, 0}, "v");
+	assert_int_equal(fs_opendir(e.fs, fs_root(e.fs), &dir), 0);
+	for (int i = 0; i < 5; i++) {
+		l.left = 1;
+		assert_int_equal(fs_readdir(e.fs, dir, l.next, false, 9, list_one, &l), 0);
+		at[i] = l.next;
+	}
+	assert_string_equal(l.text, "a b c");
+	for (int i = 4; i >= 0; i--) {
+		static const char *const rest[] = {"a b c", "a b c", "b c", "c", ""};
+
+		l.text[0] = '\0';
+		l.left = 9;
+		assert_int_equal(fs_readdir(e.fs, dir, at[i], false, 9, list_one, &l), 0);
+		assert_string_equal(l.text, rest[i]);
+	}
+	fs_closedir(e.fs, dir);
+	env_close(&e);
+}
+
+/* A listing goes on where it was when its directory is renamed meanwhile. */
+static void test_listing_of_a_renamed_directory(void **state)
+{
+	struct listed l = {0};
+	struct listing *dir;
+	struct fs_attr attr;
+	struct node *n;
+	struct env e;
+	char key[16];
+
+	env_open(&e, '/', NULL);
+	for (int i = 0; i < 8; i++) {
+		snprintf(key, sizeof(key), "a/k%d", i);
+		foreign_put(&e, key, "v");
+		snprintf(key, sizeof(key), "m/k%d", i);
+		foreign_put(&e, key, "v");
+	}
+	assert_int_equal(walk(&e, "a", &n, &attr), 0);
+	assert_int_equal(fs_opendir(e.fs, n, &dir), 0);
+	l.left = 5;
+	assert_int_equal(fs_readdir(e.fs, dir, l.next, false, 9, list_one, &l), 0);
+	assert_int_equal(move(&e, "a", "zz", 0), 0);
+	l.left = 20;
+	assert_int_equal(fs_readdir(e.fs, dir, l.next, false, 9, list_one, &l), 0);
+	assert_string_equal(l.text, "k0 k1 k2 k3 k4 k5 k6 k7");
+	fs_closedir(e.fs, dir);
+	forget(&e, n);
+	env_close(&e);
+}
+
+/* Forward by counting, and back again. */
+static void test_positions_not_given_out(void **state)
+{
+	struct listed l = {0};
+	struct listing *dir;
+	struct env e;
+	char key[16];
+
+	env_open(&e, '/', NULL);
+	for (int i = 0; i < 50; i++) {
+		snprintf(key, sizeof(key), "k%02d", i);
+		foreign_put(&e, key, "v");
+	}
+	assert_int_equal(fs_opendir(e.fs, fs_root(e.fs), &dir), 0);
+	static const struct {
+		uint64_t at;
+		const char *want;
+	} steps[] = {{0, "k00"}, {40, "k38 k39 k40"}, {5, "k03 k04 k05"}, {41, "k39 k40 k41"}};
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		l.text[0] = '\0';
+		l.left = 3;
+		assert_int_equal(fs_readdir(e.fs, dir, steps[i].at, false, 9, list_one, &l), 0);
+		assert_string_equal(l.text, steps[i].want);
+	}
+	fs_closedir(e.fs, dir);
+	env_close(&e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_tree_of_keys),
+		cmocka_unit_test(test_room_for_a_key),
+		cmocka_unit_test(test_directories_stay),
+		cmocka_unit_test(test_rename),
+		cmocka_unit_test(test_listing_skips),
+		cmocka_unit_test(test_listing_while_changing),
+		cmocka_unit_test(test_listing_pieces),
+		cmocka_unit_test(test_positions),
+		cmocka_unit_test(test_listing_of_a_renamed_directory),
+		cmocka_unit_test(test_positions_not_given_out),
+	};
+
+	return fs_kit_run(tests, sizeof(tests) / sizeof(tests[0]));
+}
