@@ -1,0 +1,37 @@
+/*
+ * mountpoint.h - looking at mount points, and taking mounts away.
+ */
+#ifndef KVFS_MOUNTPOINT_H
+#define KVFS_MOUNTPOINT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The absolute path without links of a mount point, without looking at what is mounted there (it
+ * may hang, or be disconnected); malloc'd. NULL, errno. */
+char *mountpoint_resolve(const char *path);
+
+/* Whether a kvfs is mounted exactly there (the uppermost mount). */
+bool mountpoint_is_kvfs(const char *resolved);
+
+/* Whether a daemon that is no more left it behind. */
+bool mountpoint_is_stale(const char *resolved);
+
+/* Whether nothing is in a directory. */
+bool directory_is_empty(const char *path);
+
+/* Whether a text file has this line. */
+bool file_has_line(const char *path, const char *line);
+
+/* Unmounts, through fusermount3 where this is not root; `lazy`: also when it is in use. 0 or
+ * -errno, with a fragment of a sentence in `why`. */
+int mountpoint_unmount(const char *resolved, bool lazy, char *why, size_t why_cap);
+
+/* Reads the daemon's status (fs/fuse/status.h), malloc'd. NULL, errno. */
+char *mountpoint_status(const char *resolved);
+
+/* The value of `name` in a status text, up to its line's end, into `buf`. False: there is none.
+ * `skip`: how many of them are passed over first. */
+bool status_value(const char *status, const char *name, unsigned skip, char *buf, size_t cap);
+
+#endif

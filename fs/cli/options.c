@@ -1,0 +1,244 @@
+#include "fs/cli/options.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fs/core/names.h"
+
+enum { COMMIT_INTERVAL_DEFAULT = 50, COMMIT_INTERVAL_MAX = 60000 };
+
+void options_init(struct mount_options *o)
+{
+	mode_t mask = umask(0);
+
+	umask(mask);
+	*o = (struct mount_options){
+		.fs = {.separator = '/', .uid = getuid(), .gid = getgid(), .umask = mask},
+		.commit_interval_ms = COMMIT_INTERVAL_DEFAULT,
+	};
+}
+
+void options_release(struct mount_options *o)
+{
+	free(o->log);
+}
+
+/* What a value must be, for messages. */
+static int refuse(const char *name, const char *must_be, char *why, size_t cap)
+{
+	snprintf(why, cap, "option %s must be %s", name, must_be);
+	return -EINVAL;
+}
+
+static bool parse_number(const char *text, int base, long long max, long long *out)
+{
+	char *end;
+
+	if (!*text || *text == '-' || *text == '+' || *text == ' ')
+		return false;
+	errno = 0;
+	long long n = strtoll(text, &end, base);
+	if (*end || errno || n < 0 || n > max)
+		return false;
+	*out = n;
+	return true;
+}
+
+static int set_separator(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	if (strlen(value) != 1 || !names_sep_valid(value[0]))
+		return refuse("separator",
+			"one ASCII punctuation character other than '%', '+' and '.'", why, cap);
+	o->fs.separator = value[0];
+	return 0;
+}
+
+static int set_ttl(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	long long n;
+
+	if (!parse_number(value, 10, INT_MAX, &n))
+		return refuse("ttl", "a number of seconds (0: keys never expire)", why, cap);
+	o->fs.have_ttl = true;
+	o->fs.ttl = n;
+	return 0;
+}
+
+static int set_uid(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	long long n;
+
+	if (!parse_number(value, 10, UINT32_MAX - 1LL, &n))
+		return refuse("uid", "a user's number", why, cap);
+	o->fs.uid = (uint32_t)n;
+	return 0;
+}
+
+static int set_gid(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	long long n;
+
+	if (!parse_number(value, 10, UINT32_MAX - 1LL, &n))
+		return refuse("gid", "a group's number", why, cap);
+	o->fs.gid = (uint32_t)n;
+	return 0;
+}
+
+static int set_umask(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	long long n;
+
+	if (!parse_number(value, 8, 0777, &n))
+		return refuse("umask", "an octal number up to 777", why, cap);
+	o->fs.umask = (uint32_t)n;
+	return 0;
+}
+
+static int set_commit_interval(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	long long n;
+
+	if (!parse_number(value, 10, COMMIT_INTERVAL_MAX, &n))
+		return refuse("commit_interval", "a number of milliseconds up to 60000", why, cap);
+	o->commit_interval_ms = (unsigned)n;
+	return 0;
+}
+
+static int set_log(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	if (!*value)
+		return refuse("log", "a file, or syslog", why, cap);
+	free(o->log);
+	o->log = strdup(value);
+	return o->log ? 0 : -ENOMEM;
+}
+
+static const struct {
+	const char *name;
+	int (*set)(struct mount_options *o, const char *value, char *why, size_t cap);
+} valued[] = {
+	{"separator", set_separator},
+	{"ttl", set_ttl},
+	{"uid", set_uid},
+	{"gid", set_gid},
+	{"umask", set_umask},
+	{"commit_interval", set_commit_interval},
+	{"log", set_log},
+};
+
+/* Options without a value: where their flag is. */
+static const struct {
+	const char *name;
+	size_t flag;
+	bool value;
+} flags[] = {
+	{"ro", offsetof(struct mount_options, fs.readonly), true},
+	{"rw", offsetof(struct mount_options, fs.readonly), false},
+	{"sync", offsetof(struct mount_options, fs.sync), true},
+	{"async", offsetof(struct mount_options, fs.sync), false},
+	{"noinherit", offsetof(struct mount_options, fs.noinherit), true},
+	{"allow_other", offsetof(struct mount_options, allow_other), true},
+	{"nonempty", offsetof(struct mount_options, nonempty), true},
+	{"debug", offsetof(struct mount_options, debug), true},
+};
+
+/* What is for the kernel. Some only root may say; mount(8) says them for everybody. */
+static const char *const for_kernel[] = {"nodev", "nosuid", "noexec", "noatime"};
+static const char *const for_kernel_by_root[] = {"dev", "suid"};
+
+/* What mount(8) and fstab say to themselves. */
+static const char *const ignored[] = {"defaults", "auto", "noauto", "user", "nouser", "users",
+	"owner", "group", "nofail", "_netdev", "exec", "atime", "relatime", "norelatime",
+	"strictatime", "nostrictatime", "diratime", "nodiratime", "lazytime", "nolazytime",
+	"dirsync"};
+
+static bool among(const char *name, const char *const *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(name, list[i]) == 0)
+			return true;
+	}
+	return false;
+}
+#define AMONG(name, list) among(name, list, sizeof(list) / sizeof(list[0]))
+
+static int add_kernel(struct mount_options *o, const char *name, char *why, size_t cap)
+{
+	size_t used = strlen(o->kernel);
+	int n = snprintf(o->kernel + used, sizeof(o->kernel) - used, "%s%s", used ? "," : "", name);
+
+	if (n < 0 || (size_t)n >= sizeof(o->kernel) - used) {
+		snprintf(why, cap, "too many options");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int set_flag(struct mount_options *o, const char *name, char *why, size_t cap)
+{
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+		if (strcmp(name, flags[i].name) == 0) {
+			*(bool *)((char *)o + flags[i].flag) = flags[i].value;
+			return 0;
+		}
+	}
+	if (AMONG(name, for_kernel) || (geteuid() == 0 && AMONG(name, for_kernel_by_root)))
+		return add_kernel(o, name, why, cap);
+	if (AMONG(name, for_kernel_by_root) || AMONG(name, ignored) || strncmp(name, "x-", 2) == 0)
+		return 0;
+	for (size_t i = 0; i < sizeof(valued) / sizeof(valued[0]); i++) {
+		if (strcmp(name, valued[i].name) == 0) {
+			snprintf(why, cap, "option %s needs a value: %s=...", name, name);
+			return -EINVAL;
+		}
+	}
+	snprintf(why, cap, "unknown option %s", name);
+	return -EINVAL;
+}
+
+static int set_valued(
+	struct mount_options *o, const char *name, const char *value, char *why, size_t cap)
+{
+	for (size_t i = 0; i < sizeof(valued) / sizeof(valued[0]); i++) {
+		if (strcmp(name, valued[i].name) == 0)
+			return valued[i].set(o, value, why, cap);
+	}
+	if (strncmp(name, "x-", 2) == 0 || strcmp(name, "comment") == 0)
+		return 0;
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+		if (strcmp(name, flags[i].name) == 0) {
+			snprintf(why, cap, "option %s takes no value", name);
+			return -EINVAL;
+		}
+	}
+	snprintf(why, cap, "unknown option %s", name);
+	return -EINVAL;
+}
+
+int options_parse(struct mount_options *o, char *text, char *why, size_t why_cap)
+{
+	int rc = 0;
+
+	/* A separator may be a comma: "separator=," at the end or followed by another comma. */
+	while (!rc && text && *text) {
+		size_t len = strcspn(text, ",");
+
+		if (strncmp(text, "separator=,", 11) == 0)
+			len = 11;
+		char *next = text[len] ? text + len + 1 : NULL;
+		text[len] = '\0';
+		char *value = strchr(text, '=');
+		if (value)
+			*value++ = '\0';
+		if (*text || value)
+			rc = value ? set_valued(o, text, value, why, why_cap)
+				   : set_flag(o, text, why, why_cap);
+		text = next;
+	}
+	return rc;
+}

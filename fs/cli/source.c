@@ -1,0 +1,132 @@
+#include "fs/cli/source.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backends/lmdb/lmdb.h"
+#include "fs/core/names.h"
+
+static char *absolute(const char *path)
+{
+	char *cwd, *full = NULL;
+
+	if (*path == '/')
+		return strdup(path);
+	cwd = getcwd(NULL, 0);
+	if (cwd && asprintf(&full, "%s/%s", cwd, path) < 0)
+		full = NULL;
+	free(cwd);
+	return full;
+}
+
+static int parse_namespace(struct source *s, const char *name, char *why, size_t why_cap)
+{
+	size_t len = strlen(name);
+
+	if (len > NAMES_NAME_MAX && len <= NAMES_NS_MAX) { /* no directory could be called so */
+		memcpy(s->ns, name, len);
+		s->ns_len = len;
+	} else if (names_ns_decode(name, len, s->ns, &s->ns_len)) {
+		snprintf(why, why_cap, "%s is no name of a namespace",
+			*name ? name : "nothing after '#'");
+		return -EINVAL;
+	}
+	s->has_namespace = true;
+	return 0;
+}
+
+int source_parse(struct source *s, const char *text, char *why, size_t why_cap)
+{
+	static const char *const others[] = {"cloudflare:", "cf:", "wrangler:"};
+	static const char scheme[] = "lmdb:";
+	int rc = -ENOMEM;
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		if (strncmp(text, others[i], strlen(others[i])) == 0) {
+			snprintf(why, why_cap, "this version mounts LMDB environments only");
+			return -EINVAL;
+		}
+	}
+	size_t letters = strspn(text, "abcdefghijklmnopqrstuvwxyz");
+	if (letters && text[letters] == ':' && strncmp(text, scheme, sizeof(scheme) - 1) != 0) {
+		snprintf(why, why_cap,
+			"no kind of source is called so: lmdb:DIR, or ./%s for a folder", text);
+		return -EINVAL;
+	}
+	size_t skip = strncmp(text, scheme, sizeof(scheme) - 1) == 0 ? sizeof(scheme) - 1 : 0;
+	char *path = strndup(text + skip, strlen(text) - skip);
+	s->text = strdup(text);
+	if (!path || !s->text)
+		goto out;
+	char *hash = strrchr(path, '#');
+	if (hash)
+		*hash = '\0';
+	if (!*path) {
+		snprintf(why, why_cap, "it names no folder: lmdb:DIR, lmdb:DIR#NAMESPACE");
+		rc = -EINVAL;
+		goto out;
+	}
+	rc = hash ? parse_namespace(s, hash + 1, why, why_cap) : 0;
+	if (rc)
+		goto out;
+	s->dir = absolute(path);
+	rc = s->dir ? 0 : -ENOMEM;
+out:
+	if (rc == -ENOMEM)
+		snprintf(why, why_cap, "out of memory");
+	free(path);
+	return rc;
+}
+
+void source_release(struct source *s)
+{
+	free(s->text);
+	free(s->dir);
+}
+
+static int open_namespace(
+	const struct source *s, struct store *st, uint32_t *ns, char *why, size_t why_cap)
+{
+	int rc = st->ops->ns_find(st, s->ns, s->ns_len, ns);
+
+	if (rc == -ENOENT && !st->readonly)
+		rc = st->ops->ns_create(st, s->ns, s->ns_len, ns);
+	if (rc == -ENOENT)
+		snprintf(why, why_cap, "there is no such namespace, and ro does not make one");
+	else if (rc == -EOPNOTSUPP)
+		snprintf(why, why_cap,
+			"this database is no plain key-value map (DUPSORT, INTEGERKEY or "
+			"REVERSEKEY), so it cannot be mounted");
+	else if (rc == -EPERM)
+		snprintf(why, why_cap, "kvfs keeps its own records in the database of this name");
+	else if (rc)
+		snprintf(why, why_cap, "%s", strerror(-rc));
+	return rc;
+}
+
+int source_open(const struct source *s, bool readonly, unsigned commit_interval_ms,
+	struct store **out, uint32_t *ns, char *why, size_t why_cap)
+{
+	struct lmdb_options opt = {
+		.dir = s->dir,
+		.readonly = readonly,
+		.create = !readonly,
+		.commit_interval_ms = commit_interval_ms,
+	};
+	struct store *st;
+	int rc = lmdb_store_open(&opt, &st, why, why_cap);
+
+	if (rc)
+		return rc;
+	if (s->has_namespace)
+		rc = open_namespace(s, st, ns, why, why_cap);
+	if (rc) {
+		st->ops->close(st);
+		return rc;
+	}
+	*out = st;
+	return 0;
+}

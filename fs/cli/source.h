@@ -1,0 +1,30 @@
+/*
+ * source.h - what can be mounted: lmdb:DIR[#NAMESPACE].
+ */
+#ifndef KVFS_SOURCE_H
+#define KVFS_SOURCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backends/store.h"
+
+struct source {
+	char *text; /* as the user wrote it */
+	char *dir; /* absolute */
+	bool has_namespace;
+	size_t ns_len;
+	unsigned char ns[512];
+};
+
+/* -EINVAL with one clause in `why`; -ENOMEM. */
+int source_parse(struct source *s, const char *text, char *why, size_t why_cap);
+void source_release(struct source *s);
+
+/* Opens the store, and finds (or makes) the namespace; *ns stays as it is where the source names
+ * none. */
+int source_open(const struct source *s, bool readonly, unsigned commit_interval_ms,
+	struct store **out, uint32_t *ns, char *why, size_t why_cap);
+
+#endif

@@ -1,0 +1,143 @@
+#include <errno.h>
+#include <fcntl.h>
+
+#include "fs/fuse/ops.h"
+
+static bool opens_for_writing(const struct fuse_file_info *fi)
+{
+	return (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* What the kernel has cached stays right until it is told otherwise; and who only reads has nothing
+ * to say when it closes. */
+static void open_hints(struct fuse_file_info *fi)
+{
+	fi->keep_cache = 1;
+	fi->noflush = !opens_for_writing(fi) && !(fi->flags & O_TRUNC);
+}
+
+void op_create(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct fs *fs = ops_fs(req);
+	struct fs_attr attr;
+	struct node *n;
+	int rc = fs_make_room(fs, 0);
+
+	unsigned ticket = fs_answer_begin(fs);
+	if (!rc)
+		rc = fs_create(
+			fs, ops_node(fs, parent), name, mode & 07777, ops_caller(req), &n, &attr);
+	if (rc) {
+		fuse_reply_err(req, -rc);
+	} else {
+		struct fuse_entry_param e = ops_entry(fs, n, &attr);
+
+		fi->keep_cache = 1;
+		if (fuse_reply_create(req, &e, fi)) {
+			fs_release_file(fs, n, true);
+			fs_forget(fs, n, 1);
+		}
+	}
+	fs_answer_end(fs, ticket);
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = ops_fs(req);
+	struct node *n = ops_node(fs, ino);
+	int rc = fs_open_file(fs, n, opens_for_writing(fi), fi->flags & O_TRUNC);
+
+	if (rc) {
+		fuse_reply_err(req, -rc);
+		return;
+	}
+	open_hints(fi);
+	if (fuse_reply_open(req, fi))
+		fs_release_file(fs, n, opens_for_writing(fi));
+}
+
+static int reply_data(void *arg, const void *data, size_t len)
+{
+	fuse_reply_buf(arg, data, len);
+	return 0;
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct fs *fs = ops_fs(req);
+	unsigned ticket = fs_answer_begin(fs);
+	int rc = fs_read(fs, ops_node(fs, ino), (uint64_t)off, size, reply_data, req);
+
+	if (rc)
+		fuse_reply_err(req, -rc);
+	fs_answer_end(fs, ticket);
+}
+
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+	struct fuse_file_info *fi)
+{
+	struct fs *fs = ops_fs(req);
+	int rc = fs_write(fs, ops_node(fs, ino), (uint64_t)off, buf, size);
+
+	if (rc)
+		fuse_reply_err(req, -rc);
+	else
+		fuse_reply_write(req, size);
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = ops_fs(req);
+
+	fuse_reply_err(req, -fs_flush(fs, ops_node(fs, ino), false));
+}
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = ops_fs(req);
+
+	fs_release_file(fs, ops_node(fs, ino), opens_for_writing(fi));
+	fuse_reply_err(req, 0);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct fs *fs = ops_fs(req);
+
+	fuse_reply_err(req, -fs_flush(fs, ops_node(fs, ino), true));
+}
+
+void op_fallocate(
+	fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+{
+	struct fs *fs = ops_fs(req);
+
+	fuse_reply_err(
+		req, -fs_fallocate(fs, ops_node(fs, ino), mode, (uint64_t)off, (uint64_t)len));
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct fs *fs = ops_fs(req);
+	uint64_t out;
+	int rc = fs_lseek(fs, ops_node(fs, ino), (uint64_t)off, whence, &out);
+
+	if (rc)
+		fuse_reply_err(req, -rc);
+	else
+		fuse_reply_lseek(req, (off_t)out);
+}
+
+void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct fuse_file_info *fi_in,
+	fuse_ino_t out, off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags)
+{
+	struct fs *fs = ops_fs(req);
+	int64_t n = fs_copy(
+		fs, ops_node(fs, in), (uint64_t)off_in, ops_node(fs, out), (uint64_t)off_out, len);
+
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
