@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backends/lmdb/bytes.h"
 #include "backends/lmdb/node.h"
 
 enum {
@@ -19,20 +20,6 @@ enum {
 
 /* A read-only store gives out numbers that no writing one will give. */
 static const uint64_t READONLY_INO = UINT64_C(1) << 61;
-
-static void put_u64(unsigned char *p, uint64_t v)
-{
-	v = htole64(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-static uint64_t get_u64(const unsigned char *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return le64toh(v);
-}
 
 static void ns_key(uint32_t id, unsigned char key[NS_KEY])
 {

@@ -18,6 +18,7 @@
 #include <xxhash.h>
 
 #include "backends/base/log.h"
+#include "backends/lmdb/bytes.h"
 #include "backends/lmdb/value.h"
 
 enum {
@@ -25,20 +26,6 @@ enum {
 	STAMP_SIZE = 32,
 	HASH_FREELY = 4096, /* a value up to here is hashed sooner than looked up */
 };
-
-static void put_u64(unsigned char *p, uint64_t v)
-{
-	v = htole64(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-static uint64_t get_u64(const unsigned char *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return le64toh(v);
-}
 
 void expiry_key(int64_t expiry, unsigned char out[8])
 {

@@ -47,8 +47,8 @@ int file_created(struct fs *fs, struct node *n);
 void file_overlay(struct fs *fs, struct node *n, struct record *rec, uint64_t *size);
 
 /* Takes the content of `n` from the store because its entry is about to go: into the open file if
- * somebody has it open, otherwise into *content (a new reference; NULL stays where it is too large
- * for that). The caller holds fs.change. */
+ * somebody has it open, and, if it is small, into *content (a new reference; otherwise it stays NULL). The
+ * caller holds fs.change. */
 int file_detach(struct fs *fs, struct node *n, struct blob **content);
 
 /* Another program has changed the value: what was only read is forgotten. */

@@ -9,15 +9,18 @@
  *
  * Threads and locks. All functions may be called by any thread. The order in which locks are taken:
  *
- *   fs.change        one change of the tree or of attributes at a time, from its checks to
- * store->apply; so changes are made in one order, and what was checked still holds. Node ids change
- * under it only. open file.lock   the content of one open file (file.h) a view           (the
- * store's own lock) short pictures of the store fs.nodes.lock    the node table, and in each node
- * what node.h says fs.negatives.lock, fs.sweep.lock   leaves
+ *   fs.change          one change of the tree or of attributes at a time, from its checks to store->apply;
+ *                      so changes are made in one order, and what was checked still holds. Node ids
+ *                      change under it only.
+ *   open_file.lock     the content of one open file (file.h)
+ *   a view             (the store's own lock) short pictures of the store
+ *   negatives.lock     the names that are known to be absent
+ *   fs.nodes.lock      the node table, and in each node what node.h says
+ *   sweep.lock         a leaf
  *
- * Nothing waits for the disk, for memory in the store (fs_make_room) or for the kernel
- * (notifications) under any of them; only moving whole directories and namespaces, which are one
- * durable transaction, hold fs.change while the store commits.
+ * Nothing waits for memory in the store (fs_make_room) or for the kernel (notifications) under any of
+ * them. Moving whole directories and namespaces, which are one durable transaction, holds fs.change while
+ * the store commits; renaming a large file holds it while the value is copied.
  *
  * Caching. The kernel may keep everything it is told until it is told otherwise. When something
  * changed that the kernel did not do itself (expiry, other programs), it is told through

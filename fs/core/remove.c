@@ -24,28 +24,6 @@ static int remove_entry(struct fs *fs, struct parent *p, const struct entry_id *
 	return rc;
 }
 
-int fs_unlink(struct fs *fs, struct node *parent, const char *name)
-{
-	struct resolved r = {0};
-	struct parent p;
-
-	pthread_mutex_lock(&fs->change);
-	int rc = parent_load(fs, parent, true, &p);
-	if (rc)
-		goto out;
-	rc = tree_resolve_now(fs, &p.id.id, name, &r);
-	if (rc == -EINVAL || (!rc && !r.exists))
-		rc = -ENOENT;
-	else if (!rc && r.found.id.kind == ENTRY_DIR)
-		rc = -EISDIR;
-	if (!rc)
-		rc = remove_entry(fs, &p, &r.found.id);
-	parent_release(&p);
-out:
-	pthread_mutex_unlock(&fs->change);
-	return fs_settle(fs, rc);
-}
-
 static int remove_namespace(struct fs *fs, const struct entry_id *id)
 {
 	struct last last;
@@ -76,7 +54,10 @@ static int remove_dir(struct fs *fs, struct parent *p, const struct entry_id *id
 	return remove_entry(fs, p, id);
 }
 
-int fs_rmdir(struct fs *fs, struct node *parent, const char *name)
+/* What unlink (`kind` KEY) and rmdir (DIR) have in common: finds the name, and removes what it is if it is of
+ * that kind; otherwise `wrong`. */
+static int remove_name(
+	struct fs *fs, struct node *parent, const char *name, enum entry_kind kind, int wrong)
 {
 	struct resolved r = {0};
 	struct parent p;
@@ -88,13 +69,26 @@ int fs_rmdir(struct fs *fs, struct node *parent, const char *name)
 	rc = tree_resolve_now(fs, &p.id.id, name, &r);
 	if (rc == -EINVAL || (!rc && !r.exists))
 		rc = -ENOENT;
-	else if (!rc && r.found.id.kind != ENTRY_DIR)
-		rc = -ENOTDIR;
-	if (!rc)
+	else if (!rc && r.found.id.kind != kind)
+		rc = wrong;
+	if (!rc && kind == ENTRY_KEY)
+		rc = remove_entry(fs, &p, &r.found.id);
+	else if (!rc)
 		rc = r.in_top ? remove_namespace(fs, &r.found.id) : remove_dir(fs, &p, &r.found.id);
 	parent_release(&p);
-	fs_dirs_changed(fs);
+	if (kind == ENTRY_DIR)
+		fs_dirs_changed(fs);
 out:
 	pthread_mutex_unlock(&fs->change);
 	return fs_settle(fs, rc);
+}
+
+int fs_unlink(struct fs *fs, struct node *parent, const char *name)
+{
+	return remove_name(fs, parent, name, ENTRY_KEY, -EISDIR);
+}
+
+int fs_rmdir(struct fs *fs, struct node *parent, const char *name)
+{
+	return remove_name(fs, parent, name, ENTRY_DIR, -ENOTDIR);
 }

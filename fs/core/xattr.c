@@ -1,10 +1,12 @@
 /*
  * xattr.c - extended attributes: expiry, metadata, what the user likes.
  *
- * user.kv.expiration   KEY   in the record, listed when set
- * user.kv.ttl          KEY   the same, as seconds from now; DIR: the default for keys made below;
- * never listed user.kv.metadata     KEY   JSON text, in the record's list user.kv.key, .state  KEY
- * read-only, never listed other user.*         both  in the record's list
+ *   user.kv.expiration    KEY   in the record, listed when set
+ *   user.kv.ttl           KEY   the same, as seconds from now; never listed
+ *                         DIR   the default for keys made below; never listed
+ *   user.kv.metadata      KEY   JSON text, in the record's list
+ *   user.kv.key, .state   KEY   read-only, never listed
+ *   other user.*          both  in the record's list
  *
  * All others are answered without a look at the store.
  */
