@@ -73,7 +73,7 @@ static inline bool id_is_top(const struct entry_id *id)
 void fs_answers_drain(struct fs *fs);
 
 /* Removing and renaming change which node an entry belongs to: in the store and in the node table,
- *one after the other. The change is made between rebind_begin() and rebind_end(), by a holder of
+ * one after the other. The change is made between rebind_begin() and rebind_end(), by a holder of
  * fs.change, from before content is taken from the store. Whoever goes from a node to the store
  * without that lock looks whether it was disturbed, and does it again:
  *
