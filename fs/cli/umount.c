@@ -1,13 +1,16 @@
 /*
  * umount.c - kvfs umount and kvfs sync.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "fs/cli/cli.h"
@@ -77,20 +80,57 @@ static int watch_daemon(const char *resolved)
 	return fd;
 }
 
-static int wait_for_end(int daemon)
+/* A process that still sees the filesystem: in a mount namespace of its own, which got a copy of
+ * the mount. 0: none that we may look at. */
+static pid_t find_holder(dev_t dev)
+{
+	DIR *proc = opendir("/proc");
+	const struct dirent *e;
+	char path[64], needle[32], line[4096];
+	pid_t holder = 0;
+
+	snprintf(needle, sizeof(needle), " %u:%u ", major(dev), minor(dev));
+	while (proc && !holder && (e = readdir(proc))) {
+		pid_t pid = (pid_t)atoi(e->d_name);
+
+		snprintf(path, sizeof(path), "/proc/%d/mountinfo", (int)pid);
+		FILE *mounts = pid > 0 ? fopen(path, "r") : NULL;
+		while (mounts && !holder && fgets(line, sizeof(line), mounts)) {
+			if (strstr(line, needle))
+				holder = pid;
+		}
+		if (mounts)
+			fclose(mounts);
+	}
+	if (proc)
+		closedir(proc);
+	return holder;
+}
+
+/* Waits for the daemon to end. It does not as long as another mount namespace has the filesystem
+ * too: then that is said, and is no failure, since everything was stored before the unmounting. */
+static int wait_for_end(int daemon, dev_t dev)
 {
 	struct pollfd p = {.fd = daemon, .events = POLLIN};
 
-	if (poll(&p, 1, NOTICE_MS) == 1)
-		return 0;
-	fprintf(stderr,
-		"kvfs: umount: it is unmounted here; waiting for the daemon, which stores the last "
-		"changes, or serves another mount namespace still ...\n");
-	int rc;
-	do
-		rc = poll(&p, 1, END_TIMEOUT_MS);
-	while (rc < 0 && errno == EINTR);
-	return rc == 1 ? 0 : -ETIMEDOUT;
+	for (int waited = 0; waited < END_TIMEOUT_MS; waited += NOTICE_MS) {
+		if (poll(&p, 1, NOTICE_MS) == 1)
+			return 0;
+		pid_t holder = find_holder(dev);
+		if (holder) {
+			fprintf(stderr,
+				"kvfs: umount: it is unmounted here; process %d still has it in a "
+				"mount namespace of its own, so its daemon goes on until that "
+				"ends\n",
+				(int)holder);
+			return 0;
+		}
+		if (!waited)
+			fprintf(stderr,
+				"kvfs: umount: it is unmounted; waiting for the daemon, which "
+				"stores the last changes ...\n");
+	}
+	return -ETIMEDOUT;
 }
 
 static int umount_live(const char *path, const char *resolved)
@@ -102,9 +142,11 @@ static int umount_live(const char *path, const char *resolved)
 	if (rc && rc != -EACCES && rc != -EROFS)
 		return fail_sync("umount", path, rc);
 	int daemon = watch_daemon(resolved), status = 0;
+	struct stat root = {0};
+	stat(resolved, &root);
 	if (mountpoint_unmount(resolved, false, why, sizeof(why)))
 		status = cli_fail("umount", path, "%s", why);
-	else if (daemon >= 0 && wait_for_end(daemon))
+	else if (daemon >= 0 && wait_for_end(daemon, root.st_dev))
 		status = cli_fail("umount", path,
 			"it is unmounted, but the daemon has not ended; see its log");
 	if (daemon >= 0)

@@ -183,6 +183,22 @@ class Ends(Test):
         self.m.forget()
         self.assertAllThere()
 
+    @root_only
+    def test_umount_while_another_mount_namespace_has_it(self):
+        """It says so, and does not wait for what may take for ever."""
+        pid = self.m.pid
+        with subprocess.Popen(["unshare", "-m", "cat"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as holder:
+            holder.stdin.write(b"x")
+            holder.stdin.flush()
+            holder.stdout.read(1)  # it has its copies now
+            done = run(KVFS, "umount", self.m.root)
+            self.assertIn(f"process {holder.pid} ", done.stderr)
+            holder.stdin.close()
+        self.assertEqual(reap(pid), 0)
+        self.m.forget()
+        self.assertAllThere()
+
     def test_umount_while_busy_says_so_and_loses_nothing(self):
         with open(self.m / "f0"):
             self.assertFails(1, "umount", self.m.root)
