@@ -1,0 +1,39 @@
+#!/usr/bin/python3 -B
+"""Runs the tests of the counterparts themselves: selftest.py [--results FILE] [NAME...]
+
+One line per test, as the mount tests have it; with --results a line for each in a file.
+"""
+
+import argparse
+import glob
+import os
+import sys
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "mount")]
+
+from run import Lines, flatten, full_name  # noqa: E402
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--label", default="cloudflare")
+    p.add_argument("--results")
+    p.add_argument("names", nargs="*")
+    args = p.parse_args()
+    modules = sorted(os.path.basename(f)[:-3] for f in glob.glob(HERE + "/test_*.py"))
+    tests = [t for t in flatten(unittest.defaultTestLoader.loadTestsFromNames(modules))
+             if not args.names or any(name in full_name(args.label, t) for name in args.names)]
+    lines = Lines(args)
+    for test in tests:
+        test(lines)
+    if args.results:
+        print("end", file=lines.file, flush=True)
+    else:
+        print(f"{lines.good} passed, {lines.bad} failed")
+    sys.exit(1 if lines.bad else 0)
+
+
+if __name__ == "__main__":
+    main()
