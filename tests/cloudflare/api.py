@@ -139,7 +139,7 @@ class Api:
             return
         count = 1
         if request.kind.startswith("bulk."):
-            asked = decoded(request.body)
+            asked = decoded(request)
             count = len(asked.get("keys", ()) if isinstance(asked, dict) else asked)
         if not self.quota.operations(billed, count):
             raise Refusal(429, 10048, "your account has reached the free usage limit for this operation for today")

@@ -197,7 +197,7 @@ def list_keys(api, request):
 def bulk_body(request, name):
     if len(request.body) > MAX_BULK_BODY:
         raise Refusal(413, 10024, f"{name}: 'payload too large'")
-    rows = decoded(request.body)
+    rows = decoded(request)
     if not isinstance(rows, list) or not rows:
         raise Refusal(400, 10029, f"{name}: 'invalid request: an array is expected'")
     if len(rows) > MAX_PAIRS:
@@ -276,7 +276,7 @@ def as_text(api, value, kind, stripped):
 
 
 def bulk_get(api, request):
-    asked = decoded(request.body)
+    asked = decoded(request)
     if not isinstance(asked, dict) or not isinstance(asked.get("keys"), list):
         raise Refusal(400, 10029, "bulk get keys: 'keys are expected'")
     keys, kind = asked["keys"], asked.get("type") or "text"

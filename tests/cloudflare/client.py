@@ -30,8 +30,10 @@ class Client:
 
     def ask(self, method, path="", body=None, headers=(), **query):
         """path: below .../namespaces, escaped already. A body that is not bytes is sent as JSON."""
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
+        if body is not None:
+            values = "/values/" in path
+            headers = {"Content-Type": "application/octet-stream" if values else "application/json", **dict(headers)}
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
         query = "?" + urllib.parse.urlencode(query) if query else ""
         return self.raw(method, self.namespaces + path + query, body, headers)
 

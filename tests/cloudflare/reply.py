@@ -57,9 +57,11 @@ def failure(status, code, message, headers=()):
     return Reply(status, text(body).encode("utf-8"), headers)
 
 
-def decoded(data):
+def decoded(request):
     """The JSON of a request's body."""
+    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(400, 10029, "invalid request: the Content-Type is not application/json")
     try:
-        return json.loads(data.decode("utf-8"))
+        return json.loads(request.body.decode("utf-8"))
     except (ValueError, RecursionError):
         raise Refusal(400, 10029, "invalid request: the body is not JSON") from None

@@ -1,7 +1,8 @@
 #!/usr/bin/python3 -B
-"""Runs the tests of the counterparts themselves: selftest.py [--results FILE] [NAME...]
+"""Runs the tests of the counterparts themselves: selftest.py [--results FILE] [--node FOLDER] [NAME...]
 
-One line per test, as the mount tests have it; with --results a line for each in a file.
+One line per test, as the mount tests have it; with --results a line for each in a file. With --node
+the real clients and miniflare are installed there, by npm, and their tests run too.
 """
 
 import argparse
@@ -16,18 +17,29 @@ sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "mount")]
 from run import Lines, flatten, full_name  # noqa: E402
 
 
+def prepare(folder):
+    import node
+    why = node.install(folder)
+    if why:
+        print(f"No real counterparts: {why}", flush=True)
+    else:
+        os.environ["KVFS_TEST_NODE"] = folder
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--label", default="cloudflare")
     p.add_argument("--results")
+    p.add_argument("--node")
     p.add_argument("names", nargs="*")
     args = p.parse_args()
     modules = sorted(os.path.basename(f)[:-3] for f in glob.glob(HERE + "/test_*.py"))
     tests = [t for t in flatten(unittest.defaultTestLoader.loadTestsFromNames(modules))
              if not args.names or any(name in full_name(args.label, t) for name in args.names)]
+    if args.node and any(t.id().startswith("test_real.") for t in tests):
+        prepare(os.path.abspath(args.node))
     lines = Lines(args)
-    for test in tests:
-        test(lines)
+    unittest.TestSuite(tests).run(lines)
     if args.results:
         print("end", file=lines.file, flush=True)
     else:

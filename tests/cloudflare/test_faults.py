@@ -6,14 +6,14 @@ import os
 import unittest
 
 import faults
+import test_rules
 from client import Client
 from server import Server
-from test_rules import Case
 
 LOST = (http.client.HTTPException, OSError)
 
 
-class FaultCase(Case):
+class FaultCase(test_rules.Case):
     def setUp(self):
         super().setUp()
         self.add = self.server.faults.add
