@@ -3,6 +3,9 @@
 Virtual time starts as real time. A test may set it, advance it, stop it (rate 0), let it run faster
 (rate 60: a five-minute window lasts five seconds) or let every request advance it (step). What a
 client is told to wait is in its own seconds: patience() divides by the rate.
+
+follow(file) takes the time from a file of Unix seconds, the one that a daemon under test is given as
+KVFS_CLOCK: both then live in one time, and the test moves it there.
 """
 
 import math
@@ -16,9 +19,26 @@ class Clock:
         self._virtual = time.time()
         self._real = time.monotonic()
         self._rate = 1.0
+        self._file = None
         self.step = 0.0  # virtual seconds that each request takes
 
+    def follow(self, file):
+        """The time is what the file says from now on; None ends that."""
+        with self._lock:
+            self._file = file
+
+    def _read(self):
+        """Moves the time to the file's; where it says nothing, being rewritten, the time stands still."""
+        self._rate = 0.0
+        try:
+            with open(self._file) as f:
+                self._virtual = float(f.read())
+        except (OSError, ValueError):
+            pass
+
     def _now(self):
+        if self._file:
+            self._read()
         return self._virtual + (time.monotonic() - self._real) * self._rate
 
     def now(self):

@@ -1,5 +1,7 @@
 """What depends on the test server's time: quotas, paces and staleness."""
 
+import tempfile
+
 import test_rules
 
 
@@ -52,6 +54,19 @@ class Quota(test_rules.Case):
         self.server.quota.limit = 0
         self.server.clock.rate = 60
         self.assertLessEqual(int(self.client.ask("GET").headers["Retry-After"]), 5)
+
+    def test_a_time_shared_with_a_daemon(self):
+        with tempfile.NamedTemporaryFile("w+") as f:
+            for now in (2_100_000_000, 2_100_000_000.5, "", 2_000_000_000):
+                f.seek(0)
+                f.truncate()
+                f.write(str(now))
+                f.flush()
+                self.server.clock.follow(f.name)
+                self.assertEqual(self.server.clock.now(), now or 2_100_000_000.5)
+        self.server.clock.follow(None)
+        self.server.clock.advance(5)
+        self.assertEqual(self.server.clock.now(), 2_000_000_005)
 
     def test_each_request_can_take_time(self):
         self.server.clock.step = 0.25
