@@ -93,11 +93,17 @@ void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_statfs(req, &out);
 }
 
+/* What an attribute that cannot be there is answered with. */
+static int unknown_xattr(const char *name)
+{
+	return strcmp(name, "user.") == 0 ? EINVAL : ENOTSUP;
+}
+
 void op_setxattr(
 	fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	struct fs *fs = ops_fs(req);
-	int rc = fs_xattr_known(name) ? fs_make_room(fs, 0) : -ENOTSUP;
+	int rc = fs_xattr_known(name) ? fs_make_room(fs, 0) : -unknown_xattr(name);
 
 	if (!rc)
 		rc = fs_setxattr(fs, ops_node(fs, ino), name, value, size, flags);
@@ -138,7 +144,8 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	bool status = ino == FUSE_ROOT_ID && strcmp(name, STATUS_XATTR) == 0;
 
 	if (!status && !fs_xattr_known(name)) {
-		fuse_reply_err(req, strncmp(name, "security.", 9) == 0 ? ENODATA : ENOTSUP);
+		fuse_reply_err(
+			req, strncmp(name, "security.", 9) == 0 ? ENODATA : unknown_xattr(name));
 		return;
 	}
 	char *buf = malloc(size ? size : 1);
@@ -163,7 +170,7 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	struct fs *fs = ops_fs(req);
-	int rc = fs_xattr_known(name) ? 0 : -ENOTSUP;
+	int rc = fs_xattr_known(name) ? 0 : -unknown_xattr(name);
 
 	if (!rc)
 		rc = fs_removexattr(fs, ops_node(fs, ino), name);
