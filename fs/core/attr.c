@@ -171,6 +171,7 @@ int fs_getattr(struct fs *fs, struct node *n, struct fs_attr *attr)
 	do {
 		rebind_look(fs, &check);
 		rc = getattr_now(fs, n, check.locked, attr);
+		rebind_check_stored(fs, &check, n);
 	} while (rebind_disturbed(fs, &check));
 	return rc;
 }

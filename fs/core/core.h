@@ -25,6 +25,7 @@ struct fs {
 	_Atomic int64_t mounted; /* when, for what has no other time */
 	pthread_mutex_t change;
 	_Atomic unsigned rebinding; /* odd while nodes and the store are at odds (rebind_begin) */
+	_Atomic uint64_t stores; /* how often the store was given the content of an open file */
 	_Atomic uint32_t dirs_epoch; /* changes when a directory comes, goes or moves; 0 is none */
 	struct negatives *negatives;
 	struct sweep *sweep;
@@ -83,15 +84,21 @@ void fs_answers_drain(struct fs *fs);
  *		...
  *	} while (rebind_disturbed(fs, &check));
  *
- * After a few tries it does so with fs.change, which is released by rebind_disturbed(). */
+ * After a few tries it does so with fs.change, which is released by rebind_disturbed().
+ *
+ * Who puts together what the store says of a node and what its open file says (file_overlay) calls
+ * rebind_check_stored() before the end of the loop: the content may have gone from the one to the
+ * other in between. */
 struct rebind_check {
 	unsigned seen, tries;
-	bool locked;
+	uint64_t stores;
+	bool locked, stored;
 };
 
 void rebind_begin(struct fs *fs);
 void rebind_end(struct fs *fs);
 void rebind_look(struct fs *fs, struct rebind_check *check);
+void rebind_check_stored(struct fs *fs, struct rebind_check *check, struct node *n);
 bool rebind_disturbed(struct fs *fs, struct rebind_check *check);
 
 /* A directory has come, gone or moved, so that others have another number of links. */

@@ -368,6 +368,25 @@ static int load_or_recreate(struct fs *fs, const struct entry_id *id, struct loa
 	return rc;
 }
 
+/* After the store has it and before the open file lets go of it, so that whoever found it in neither
+ * learns of it. Under f->lock. */
+static void note_stored(struct fs *fs, struct node *n)
+{
+	uint64_t now = atomic_fetch_add(&fs->stores, 1) + 1;
+
+	pthread_mutex_lock(&fs->nodes.lock);
+	n->stored = now;
+	pthread_mutex_unlock(&fs->nodes.lock);
+}
+
+bool file_stored_since(struct fs *fs, struct node *n, uint64_t since)
+{
+	pthread_mutex_lock(&fs->nodes.lock);
+	bool stored = n->stored > since;
+	pthread_mutex_unlock(&fs->nodes.lock);
+	return stored;
+}
+
 static int file_store_locked(struct fs *fs, struct node *n, struct open_file *f)
 {
 	struct node_id id;
@@ -387,9 +406,11 @@ static int file_store_locked(struct fs *fs, struct node *n, struct open_file *f)
 	struct change put = {.op = CHANGE_PUT, .id = id.id, .rec = &l.rec, .value = f->blob};
 	rc = fs_apply(fs, &put, 1);
 	loaded_release(&l);
-	if (!rc)
-		f->dirty = f->held = false;
-	return rc;
+	if (rc)
+		return rc;
+	note_stored(fs, n);
+	f->dirty = f->held = false;
+	return 0;
 }
 
 int file_store(struct fs *fs, struct node *n)

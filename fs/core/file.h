@@ -71,6 +71,9 @@ bool file_is_dirty(struct fs *fs, struct node *n);
  * fs.change. */
 bool file_is_held(struct fs *fs, struct node *n);
 
+/* Whether the store was given the content of `n` after fs.stores was `since`. */
+bool file_stored_since(struct fs *fs, struct node *n, uint64_t since);
+
 /* Gives what is dirty to the store. The caller holds fs.change. */
 int file_store(struct fs *fs, struct node *n);
 

@@ -182,12 +182,19 @@ void rebind_end(struct fs *fs)
 
 void rebind_look(struct fs *fs, struct rebind_check *check)
 {
+	check->stored = false;
 	check->seen = atomic_load(&fs->rebinding);
 	check->locked = (check->seen & 1) || check->tries++ >= REBIND_TRIES;
 	if (check->locked) {
 		pthread_mutex_lock(&fs->change);
 		check->seen = atomic_load(&fs->rebinding);
 	}
+	check->stores = atomic_load(&fs->stores);
+}
+
+void rebind_check_stored(struct fs *fs, struct rebind_check *check, struct node *n)
+{
+	check->stored = check->stored || file_stored_since(fs, n, check->stores);
 }
 
 bool rebind_disturbed(struct fs *fs, struct rebind_check *check)
@@ -196,7 +203,7 @@ bool rebind_disturbed(struct fs *fs, struct rebind_check *check)
 		pthread_mutex_unlock(&fs->change);
 		return false;
 	}
-	return atomic_load(&fs->rebinding) != check->seen;
+	return check->stored || atomic_load(&fs->rebinding) != check->seen;
 }
 
 /* One line for many refusals. */

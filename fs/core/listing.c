@@ -15,6 +15,7 @@
 #include "backends/base/clock.h"
 #include "fs/core/attr.h"
 #include "fs/core/children.h"
+#include "fs/core/file.h"
 
 enum { DOTS = 2, BATCH = 128, TRAIL_BYTES_MAX = 4 << 20 };
 
@@ -186,6 +187,7 @@ static void listing_rebase(struct listing *l, const struct node_id *now, char se
 struct item {
 	struct child child;
 	struct loaded l;
+	uint64_t stores; /* fs.stores, from before it was loaded */
 	uint32_t dirs;
 	struct place after;
 };
@@ -245,6 +247,8 @@ static int take_items(
 		rebind_look(fs, &check);
 		n = take_items_now(fs, l, pos, plus, items, max);
 	} while (rebind_disturbed(fs, &check));
+	for (int i = 0; i < n; i++)
+		items[i].stores = check.stores;
 	return n;
 }
 
@@ -273,6 +277,11 @@ static int dirent_plus(struct fs *fs, struct item *it, struct fs_dirent *e)
 	if (!rc)
 		attr_fill(fs, &it->child.id.id, e->node, &it->l, it->dirs, &e->attr);
 	loaded_release(&it->l); /* its plain fields stay */
+	if (rc || !file_stored_since(fs, e->node, it->stores))
+		return rc;
+	rc = fs_getattr(fs, e->node, &e->attr);
+	if (rc)
+		fs_forget(fs, e->node, 1);
 	return rc;
 }
 

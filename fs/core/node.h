@@ -39,6 +39,7 @@ struct node {
 	uint8_t kind; /* enum entry_kind */
 	uint32_t dirs; /* of a directory: how many are in it, */
 	uint32_t dirs_epoch; /* if it was counted in this epoch (core.h) */
+	uint64_t stored; /* fs.stores, when the store was last given its content */
 	bool negatives; /* the kernel may know of names that are absent here */
 };
 

@@ -260,6 +260,8 @@ int fs_lookup(struct fs *fs, struct node *parent, const char *name, struct node 
 		*valid = 0;
 		rebind_look(fs, &check);
 		rc = lookup_now(fs, parent, name, check.locked, &n, attr, valid);
+		if (n)
+			rebind_check_stored(fs, &check, n);
 	} while (rebind_disturbed(fs, &check));
 	if (!rc)
 		*out = n;

@@ -60,6 +60,84 @@ static void test_open_outlives_unlink(void **state)
 	env_close(&e);
 }
 
+/* --- attributes while content is stored ------------------------------------------------------ */
+
+/* A store whose next view to end is followed by the close of a file. */
+static struct closing {
+	struct store_ops ops;
+	void (*view_end)(struct view *v);
+	struct fs *fs;
+	struct node *node; /* NULL: no more */
+} closing;
+
+static void end_view_and_close(struct view *v)
+{
+	struct node *n = closing.node;
+
+	closing.view_end(v);
+	closing.node = NULL;
+	if (n) {
+		assert_int_equal(fs_flush(closing.fs, n, false), 0);
+		fs_release_file(closing.fs, n, true);
+	}
+}
+
+static void write_and_close_after_next_view(struct env *e, struct node *n, const char *text)
+{
+	assert_int_equal(fs_open_file(e->fs, n, true, true), 0);
+	assert_int_equal(fs_write(e->fs, n, 0, text, strlen(text)), 0);
+	closing.node = n;
+}
+
+static bool size_of_only_one(void *arg, const struct fs_dirent *d)
+{
+	struct stat *st = arg;
+
+	if (d->node) {
+		*st = d->attr.st;
+		fs_forget(closing.fs, d->node, 1);
+	}
+	return true;
+}
+
+/* What is dirty when an answer is begun may be stored when it is ended. The answer must not say
+ * what was before both: the kernel would go on believing it. */
+static void test_attributes_while_content_is_stored(void **state)
+{
+	struct node *n, *same;
+	struct fs_attr attr;
+	struct listing *l;
+	struct env e;
+	double valid;
+
+	env_open(&e, '/', NULL);
+	closing.ops = *e.st->ops;
+	closing.view_end = e.st->ops->view_end;
+	closing.ops.view_end = end_view_and_close;
+	closing.fs = e.fs;
+	closing.node = NULL;
+	e.st->ops = &closing.ops;
+	assert_int_equal(write_file(&e, "k", ""), 0);
+	assert_int_equal(walk(&e, "k", &n, &attr), 0);
+	write_and_close_after_next_view(&e, n, "1");
+	assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
+	assert_null(closing.node);
+	assert_int_equal(attr.st.st_size, 1);
+	write_and_close_after_next_view(&e, n, "22");
+	assert_int_equal(fs_lookup(e.fs, fs_root(e.fs), "k", &same, &attr, &valid), 0);
+	assert_null(closing.node);
+	assert_int_equal(attr.st.st_size, 2);
+	forget(&e, same);
+	assert_int_equal(fs_opendir(e.fs, fs_root(e.fs), &l), 0);
+	write_and_close_after_next_view(&e, n, "333");
+	assert_int_equal(fs_readdir(e.fs, l, 2, true, 10, size_of_only_one, &attr.st), 0);
+	assert_null(closing.node);
+	assert_int_equal(attr.st.st_size, 3);
+	fs_closedir(e.fs, l);
+	forget(&e, n);
+	env_close(&e);
+}
+
 static void test_rename_of_an_open_file(void **state)
 {
 	struct fs_caller who = {0};
@@ -438,6 +516,7 @@ int main(void)
 		cmocka_unit_test(test_close_with_unlinked_nodes),
 		cmocka_unit_test(test_store_sees_whole_values),
 		cmocka_unit_test(test_open_outlives_unlink),
+		cmocka_unit_test(test_attributes_while_content_is_stored),
 		cmocka_unit_test(test_rename_of_an_open_file),
 		cmocka_unit_test(test_expiry),
 		cmocka_unit_test(test_bad_attributes),
