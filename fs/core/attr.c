@@ -193,17 +193,21 @@ static void record_set(struct record *rec, const struct stat *to, unsigned what)
 	rec->ctime = what & FS_SET_CTIME ? to->st_ctim : now;
 }
 
+/* The caller holds fs.change. */
 static int setattr_gone(struct fs *fs, struct node *n, const struct stat *to, unsigned what)
 {
-	int rc = -ENOENT;
+	struct loaded l;
+	int rc = gone_record(fs, n, &l);
 
+	if (rc)
+		return rc;
+	file_overlay(fs, n, &l.rec, &l.size);
+	record_set(&l.rec, to, what);
 	pthread_mutex_lock(&fs->nodes.lock);
-	if (n->gone) {
-		record_set(&n->gone->rec, to, what);
-		rc = 0;
-	}
+	n->gone->rec = l.rec;
 	pthread_mutex_unlock(&fs->nodes.lock);
-	return rc;
+	file_set_times(fs, n, &l.rec);
+	return 0;
 }
 
 /* Everything but the size. */
@@ -237,16 +241,18 @@ out:
 int fs_setattr(struct fs *fs, struct node *n, const struct stat *to, unsigned what, bool opened,
 	struct fs_attr *attr)
 {
+	bool resize = what & FS_SET_SIZE;
 	int rc = 0;
 
-	if (what & FS_SET_SIZE) {
+	if (resize) {
 		rc = file_resize(fs, n, (uint64_t)to->st_size, opened);
 		what &= ~(unsigned)(FS_SET_SIZE | FS_SET_CTIME);
 		/* The change of size has set the times; the kernel asks for "now" beside. */
 		if (what & FS_SET_MTIME_NOW)
 			what &= ~(unsigned)(FS_SET_MTIME | FS_SET_MTIME_NOW);
 	}
-	if (!rc && what)
+	/* Nothing to set: an owner was "changed" to what it was, which is a change too. */
+	if (!rc && (what || !resize))
 		rc = setattr_stored(fs, n, to, what);
 	rc = fs_settle(fs, rc);
 	return rc ? rc : fs_getattr(fs, n, attr);
