@@ -479,6 +479,24 @@ static int resize_content(struct fs *fs, struct node *n, struct open_file *f, ui
 	return rc;
 }
 
+int file_allocate(struct fs *fs, struct node *n, uint64_t size)
+{
+	struct open_file *f = n->file;
+	int rc = file_lock_content(fs, n, f);
+
+	if (rc)
+		return rc;
+	if (blob_size(f->blob) < size) {
+		rc = file_make_writable(f);
+		if (!rc)
+			rc = blob_resize(f->blob, size);
+	}
+	if (!rc)
+		file_touch(f);
+	pthread_mutex_unlock(&f->lock);
+	return rc;
+}
+
 int file_resize(struct fs *fs, struct node *n, uint64_t size, bool opened)
 {
 	struct open_file *f;

@@ -101,6 +101,10 @@ void file_let_go(struct fs *fs, struct node *n, struct open_file *f);
  * otherwise it is told at once, unless somebody has it open for writing. */
 int file_resize(struct fs *fs, struct node *n, uint64_t size, bool opened);
 
+/* The size becomes `size` where it is less, and the times change in either case, as fallocate(2) has
+ * it. The caller has it open. */
+int file_allocate(struct fs *fs, struct node *n, uint64_t size);
+
 /* The times that an explicit change of attributes gave, so that the close that follows keeps them.
  */
 void file_set_times(struct fs *fs, struct node *n, const struct record *rec);

@@ -221,19 +221,14 @@ void fs_release_file(struct fs *fs, struct node *n, bool writing)
 
 int fs_fallocate(struct fs *fs, struct node *n, int mode, uint64_t off, uint64_t len)
 {
-	struct fs_attr attr;
+	uint64_t size = off + len;
 
 	if (mode & ~FALLOC_FL_KEEP_SIZE)
 		return -EOPNOTSUPP;
-	if (off + len > fs->st->value_max)
+	if (size > fs->st->value_max)
 		return -EFBIG;
-	int rc = fs_getattr(fs, n, &attr);
-	if (rc)
-		return rc;
-	if ((mode & FALLOC_FL_KEEP_SIZE) || off + len <= (uint64_t)attr.st.st_size)
-		return fs_make_room(fs, len);
-	rc = fs_make_room(fs, off + len);
-	return rc ? rc : file_resize(fs, n, off + len, true);
+	int rc = fs_make_room(fs, size);
+	return rc ? rc : file_allocate(fs, n, mode & FALLOC_FL_KEEP_SIZE ? 0 : size);
 }
 
 int fs_lseek(struct fs *fs, struct node *n, uint64_t off, int whence, uint64_t *out)
