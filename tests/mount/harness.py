@@ -32,6 +32,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 KVFS = os.environ.get("KVFS_TEST_BINARY", "kvfs")
 LMDBTOOL = os.environ.get("KVFS_TEST_LMDBTOOL", "lmdbtool")
+POSIX = os.environ.get("KVFS_TEST_POSIX", "posix")
 PLAIN = os.environ.get("KVFS_TEST_PLAIN") == "1"  # a plain folder in the mount's place
 FULL = os.environ.get("KVFS_TEST_FULL") == "1"
 ROOT = os.geteuid() == 0

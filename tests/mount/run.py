@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -B
-"""Runs the mount tests: run.py --kvfs FILE --lmdbtool FILE [options] [NAME...]
+"""Runs the mount tests: run.py --kvfs FILE --lmdbtool FILE --posix FILE [options] [NAME...]
 
 Every module test_*.py of this folder whose theme fits, and in it every test whose name contains
 one of the NAMEs. One line per test; the output of one that fails; with --results, a line "pass
@@ -25,6 +25,7 @@ def arguments():
     p = argparse.ArgumentParser()
     p.add_argument("--kvfs", default="kvfs")
     p.add_argument("--lmdbtool", default="lmdbtool")
+    p.add_argument("--posix", default="posix")
     p.add_argument("--user", type=int)
     p.add_argument("--full", action="store_true", help="the long tests too")
     p.add_argument("--plain", action="store_true", help="a plain folder instead of a mount")
@@ -122,6 +123,7 @@ def main():
         become(args.user)
     os.environ.update(KVFS_TEST_BINARY=os.path.abspath(args.kvfs),
                       KVFS_TEST_LMDBTOOL=os.path.abspath(args.lmdbtool),
+                      KVFS_TEST_POSIX=os.path.abspath(args.posix),
                       KVFS_TEST_PLAIN="1" if args.plain else "", LC_ALL="C.UTF-8",
                       KVFS_TEST_FULL="1" if args.full else "",
                       KVFS_TEST_BUILD=args.build and os.path.abspath(args.build) or "")
