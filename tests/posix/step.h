@@ -19,7 +19,6 @@
 
 struct run {
 	int fds[TREE_FDS]; /* -1: not open */
-	bool skipped; /* the case needs root, and we are not */
 };
 
 /* A file as an argument names it: a file descriptor alone (path NULL), or a path at one. */
@@ -38,6 +37,9 @@ struct step_op {
 
 /* Tables that end with a NULL name, by what they are about. */
 extern const struct step_op ops_names[], ops_attributes[], ops_files[], ops_folders[], ops_locks[];
+
+/* Whether the step is done as another user. */
+bool step_needs_root(const char *step);
 
 /* Does one step, with its user and process, and prints its result. Whether it should have changed
  * names, so that a listing is worth its time; what should not have, is listed in the end. */
