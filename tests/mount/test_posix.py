@@ -110,6 +110,12 @@ ACCESS_TIMES = ("access times", {"access", "io", "times"},
                 "times of reading are not kept: a read would be a write to the store")
 
 
+def of_reading(step, change):
+    """Whether the change has an access time that nobody set: also that of a link on the way."""
+    return (re.fullmatch(r"~ \S+ a=now", change) or "utimens " not in step.text
+            and re.match(r"~ \S+ .*a=now|\+ \S+ \(was .* a=now", change))
+
+
 class Differences:
     """Compares two transcripts."""
 
@@ -120,7 +126,7 @@ class Differences:
         if plain.key() == mount.key():
             return
         # What differs in nothing but that is none; what differs in more is judged without.
-        read = [c for c in plain.changes if " a=now" in c and c not in mount.changes]
+        read = [c for c in plain.changes if c not in mount.changes and of_reading(plain, c)]
         if read:
             self.used.add(ACCESS_TIMES[0])
             plain.changes = [c for x in plain.changes
@@ -180,8 +186,9 @@ class Posix(Test):
         d = Differences()
         d.cases(plain, mount)
         self.assertGreater(len(plain), 3)
-        self.assertFalse(d.wrong, f"{len(d.wrong)} differences (- plain, + mount)\n"
-                         + "\n".join(d.wrong[:MOST_SHOWN]))
+        if d.wrong:
+            self.fail(f"{len(d.wrong)} differences (- plain, + mount)\n"
+                      + "\n".join(d.wrong[:MOST_SHOWN]))
         must = {a[0] for a in [*ALLOWED, ACCESS_TIMES] if group in a[1]}
         self.assertEqual(set() if PLAIN else must - d.used, set(), "allowed, but different no more")
 
