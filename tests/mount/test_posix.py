@@ -168,10 +168,15 @@ class Posix(Test):
 
     def environment(self):
         """In memory where there is room for it: what is durable is not asked here."""
-        folder = tempfile.mkdtemp(prefix="kvfs-test-", dir="/dev/shm"
-                                  if os.access("/dev/shm", os.W_OK) else self.tmp)
-        self.addCleanup(shutil.rmtree, folder)
-        return f"lmdb:{folder}#main"
+        self.memory = tempfile.mkdtemp(prefix="kvfs-posix-", dir="/dev/shm"
+                                       if os.access("/dev/shm", os.W_OK) else self.tmp)
+        return f"lmdb:{self.memory}#main"
+
+    def clean(self):
+        try:
+            super().clean()
+        finally:
+            shutil.rmtree(self.memory, ignore_errors=True)
 
     def compare(self, group):
         source = self.environment()
