@@ -49,12 +49,24 @@ def is_mounted(path):
         return any(line.split()[4] == path for line in f)
 
 
-def until(condition, what):
-    deadline = time.monotonic() + LIMIT
+def until(condition, what, limit=LIMIT):
+    deadline = time.monotonic() + limit
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"not within {LIMIT} s: {what}")
+            raise RuntimeError(f"not within {limit} s: {what}")
         time.sleep(0.001)
+
+
+def processor_seconds(pid):
+    """What the process's threads have used; those that have ended do not count."""
+    total = 0
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+                total += int(f.read().split()[0])
+    except FileNotFoundError:
+        pass
+    return total / 1e9
 
 
 def syncfs(path):
@@ -104,6 +116,10 @@ class Peer:
     def settle(self):
         """What was begun is written, so that it does not run into the next measurement."""
         syncfs(self.folder)
+
+    def daemon(self):
+        """Its process, or None."""
+        return None
 
     def durable(self):
         """Arguments of `load create`: how everything done so far is made durable."""
@@ -158,6 +174,9 @@ class Fuse(Peer):
         until(up, f"mount of {self.name}")
         os.stat(self.root)  # the daemon answers
 
+    def daemon(self):
+        return self.child and self.child.pid
+
     def umount(self):
         until(lambda: subprocess.run(["fusermount3", "-u", self.root], capture_output=True)
               .returncode == 0 or not is_mounted(self.root), f"unmount of {self.name}")
@@ -195,6 +214,9 @@ class Kvfs(Fuse):
         run(self.tools.kvfs, "mount", "-o", options, self.source(), self.root, env=self.environ())
         status = run(self.tools.kvfs, "status", self.root)
         self.pid = int(next(x for x in status.splitlines() if x.startswith("process")).split()[1])
+
+    def daemon(self):
+        return self.pid
 
     def umount(self):
         run(self.tools.kvfs, "umount", self.root)
@@ -291,9 +313,13 @@ class Rclone(Fuse):
                 self.back, self.root]
 
     def settle(self):
-        """Uploads go on after close; the cache keeps what it has uploaded."""
+        """Uploads go on after close; the cache keeps what it has uploaded. That it has nothing to
+        upload cannot be asked: a guess, for a while."""
         cache = os.path.join(self.folder, "cache", "vfs")
-        until(lambda: count_files(cache) <= count_files(self.back), "rclone's uploads")
+        try:
+            until(lambda: count_files(cache) <= count_files(self.back), "rclone's uploads", 10)
+        except RuntimeError:
+            pass
         super().settle()
 
     def durable(self):

@@ -3,9 +3,6 @@ behind."""
 
 import workloads
 
-WIDTH = 100
-
-
 def figure(seconds):
     """Milliseconds, with three digits that mean something."""
     ms = seconds * 1000
@@ -52,6 +49,16 @@ def table(result):
     return columns(rows)
 
 
+def processor_table(result):
+    """What each daemon used: less noisy than time on a busy machine."""
+    used = result["processor"]
+    names = [n for n in order(result) if result["peers"][n]["fuse"]]
+    rows = [["daemon's processor ms", *names]]
+    rows += [[r["name"], *(cell(used[r["name"]], n) for n in names)] for r in result["rows"]
+             if "kvfs" in used[r["name"]]]
+    return columns(rows)
+
+
 def behind(result):
     """Rows in which another FUSE filesystem is faster by more than noise, worst first."""
     found = []
@@ -75,6 +82,7 @@ def explanations(result):
             yield f"      no figure for {', '.join(who)}: {why}"
     for name, *_, why in workloads.RATIOS:
         yield f"  {name}: {why}"
+    yield "  daemon's processor ms: of its threads, user and system, while the step was timed"
 
 
 def text(result):
@@ -86,7 +94,7 @@ def text(result):
         f"{s['files']} files of 1 KiB in {s['dirs']} directories, {s['some']} of them rewritten, "
         f"renamed, given attributes; {s['large']} MiB; {s['fsyncs']} fsyncs; {s['parallel']} files in "
         f"parallel; a directory of {s['list']}; mounts of {s['root']} and {s['million']} keys.",
-        "", *table(result), "", *explanations(result), "", "What a peer does not promise:",
+        "", *table(result), "", *processor_table(result), "", *explanations(result), "", "What a peer does not promise:",
         *(f"  {n}: {p['lacks']}" for n, p in result["peers"].items() if p["lacks"]), ""]
     late = behind(result)
     lines += ["Faster FUSE filesystems (by more than 5 %):", *late] if late else \

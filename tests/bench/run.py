@@ -85,13 +85,18 @@ class Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
+def medians(samples, rows):
+    return {r: {p: statistics.median(v) for p, v in samples.get(r, {}).items()} for r in rows}
+
+
 class Bench:
     def __init__(self, args, folder):
         self.args, self.folder = args, folder
         self.sizes = Sizes(args.quick)
         self.tools = Tools(args.build, folder)
         self.progress = Progress()
-        self.peers, self.samples, self.skips = [], {}, {}
+        self.peers, self.samples, self.used, self.skips = [], {}, {}, {}
+        self.interrupted = False
         self.scenarios = [s for s in (c(self.tools, self.sizes) for c in workloads.ALL)
                           if self.wanted(s)]
 
@@ -147,9 +152,12 @@ class Bench:
             if had and had[0] > SLOW and scenario.once:
                 continue
             self.progress.say(f"round {round_no} of {self.args.rounds}  {row}  {peer.name}")
+            scenario.peer, scenario.used = peer, None
             value = self.attempt(peer, row, getattr(scenario, step))
             if value is not None and self.reported(scenario, step):
                 self.samples.setdefault(row, {}).setdefault(peer.name, []).append(value)
+                if scenario.used is not None:
+                    self.used.setdefault(row, {}).setdefault(peer.name, []).append(scenario.used)
             if value is not None:
                 self.attempt(peer, row + " settle", lambda p: p.settle())
 
@@ -189,12 +197,12 @@ class Bench:
             "machine": {"kernel": platform.release(), "cpus": os.cpu_count(),
                         "load": os.getloadavg()},
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "sizes": vars(self.sizes), "rounds": self.args.rounds,
+            "sizes": vars(self.sizes), "rounds": self.args.rounds, "whole": not self.interrupted,
             "peers": {p.name: {"lacks": p.lacks, "fuse": p.fuse} for p in self.peers},
             "rows": [{"name": r, "explain": explain[r], "seconds": self.samples.get(r, {}),
-                      "skipped": self.skips.get(r, {})} for r in rows],
-            "medians": {r: {p: statistics.median(v) for p, v in self.samples.get(r, {}).items()}
-                        for r in rows},
+                      "processor": self.used.get(r, {}), "skipped": self.skips.get(r, {})}
+                     for r in rows],
+            "medians": medians(self.samples, rows), "processor": medians(self.used, rows),
         }
 
 
@@ -236,14 +244,17 @@ def bench(args, folder):
     try:
         b.open()
         b.measure()
-        result = b.result()
+    except KeyboardInterrupt:
+        if not b.samples:
+            raise
+        b.interrupted = True
     finally:
         for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(s, signal.SIG_IGN)
         b.progress.say("cleaning up")
         b.close()
         b.progress.end()
-    return result
+    return b.result()
 
 
 def main():
@@ -261,6 +272,8 @@ def main():
         write_json(path, result)
         print(counts.table(result) if args.counts else report.text(result))
         print(f"In full: {path}")
+        if not result.get("whole", True):
+            sys.exit("bench: interrupted; these are the figures until then")
     except KeyboardInterrupt:
         sys.exit("bench: interrupted")
     except (RuntimeError, OSError) as e:

@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 
-from peers import Fuse, Kvfs, RawLmdb, Tmpfs, run, syncfs
+from peers import Fuse, Kvfs, RawLmdb, Tmpfs, processor_seconds, run, syncfs
 
 VALUE = 1024
 SMALL = 100  # bytes of a value where there are very many
@@ -36,12 +36,6 @@ def drop_caches(what, tools):
         run("sudo", "-n", "sh", "-c", f"echo {what} >/proc/sys/vm/drop_caches")
 
 
-def timed(*argv, **more):
-    began = time.perf_counter()
-    run(*argv, **more)
-    return time.perf_counter() - began
-
-
 class Scenario:
     """once: the files are made in the first round and kept for all."""
 
@@ -50,6 +44,7 @@ class Scenario:
 
     def __init__(self, tools, sizes):
         self.tools, self.sizes = tools, sizes
+        self.peer = self.used = None  # whose step is under way, and its daemon's processor time
 
     def steps(self):
         return [n for n in vars(type(self)) if n.startswith("step_")]
@@ -68,10 +63,27 @@ class Scenario:
             run("rm", "-rf", self.dir(peer))
 
     def load(self, *argv):
-        return float(run(self.tools.load, *argv).split()[0])
+        return float(self.watched(self.tools.load, *argv)[0].split()[0])
+
+    def watched(self, *argv):
+        """Runs what is measured: its output, its time; what the peer's daemon used meanwhile is
+        left in self.used."""
+        pid = self.peer.daemon() if self.peer else None
+        used = processor_seconds(pid) if pid else 0
+        began = time.perf_counter()
+        out = run(*argv)
+        took = time.perf_counter() - began
+        self.used = processor_seconds(pid) - used if pid else None
+        return out, took
 
     def raw(self, *argv):
         return float(run(self.tools.rawlmdb, *argv).split()[0])
+
+    def timed(self, *argv):
+        return self.watched(*argv)[1]
+
+    def find(self, folder):
+        return self.timed("find", folder, "-printf", "%s %T@\n")
 
     def no_lmdb(self, peer):
         if isinstance(peer, RawLmdb):
@@ -94,10 +106,6 @@ class Scenario:
         peer.mount()
 
 
-def find(folder):
-    return timed("find", folder, "-printf", "%s %T@\n")
-
-
 class Tree(Scenario):
     """Files of 1 KiB, 100 to a directory, from their making to their end."""
 
@@ -118,20 +126,20 @@ class Tree(Scenario):
     def step_stat_cold(self, peer):
         """find -printf, cold. lmdb: every key by cursor, cold"""
         self.cold(peer)
-        return self.raw("scan", peer.env) if isinstance(peer, RawLmdb) else find(self.dir(peer))
+        return self.raw("scan", peer.env) if isinstance(peer, RawLmdb) else self.find(self.dir(peer))
 
     def step_stat_remounted(self, peer):
         """find -printf, remounted"""
         self.no_lmdb(peer)
         self.remount(peer)
-        return find(self.dir(peer))
+        return self.find(self.dir(peer))
 
     def step_stat_warm(self, peer):
         """find -printf, warm. lmdb: every key by cursor"""
         if isinstance(peer, RawLmdb):
             return self.raw("scan", peer.env)
-        find(self.dir(peer))
-        return find(self.dir(peer))
+        self.find(self.dir(peer))
+        return self.find(self.dir(peer))
 
     def read(self, peer):
         if isinstance(peer, RawLmdb):
@@ -207,19 +215,19 @@ class Copies(Scenario):
         """tar x from an archive in memory"""
         self.no_lmdb(peer)
         os.mkdir(self.dir(peer) + "/tar")
-        return timed("tar", "x", "-f", self.tools.archive, "-C", self.dir(peer) + "/tar")
+        return self.timed("tar", "x", "-f", self.tools.archive, "-C", self.dir(peer) + "/tar")
 
     def step_rsync(self, peer):
         """rsync -a from a folder in memory, to an empty one"""
         self.no_lmdb(peer)
         peer.settle()
-        return timed("rsync", "-a", self.tools.source + "/", self.dir(peer) + "/rsync/")
+        return self.timed("rsync", "-a", self.tools.source + "/", self.dir(peer) + "/rsync/")
 
     def step_rsync_again(self, peer):
         """rsync -a again: nothing to do; warm"""
         self.no_lmdb(peer)
         peer.settle()
-        return timed("rsync", "-a", self.tools.source + "/", self.dir(peer) + "/rsync/")
+        return self.timed("rsync", "-a", self.tools.source + "/", self.dir(peer) + "/rsync/")
 
 
 class Large(Scenario):
@@ -351,13 +359,13 @@ class List(Scenario):
         """find -printf, remounted"""
         self.no_lmdb(peer)
         self.remount(peer)
-        return find(self.dir(peer))
+        return self.find(self.dir(peer))
 
     def step_list_stat_warm(self, peer):
         """find -printf, warm"""
         self.no_lmdb(peer)
-        find(self.dir(peer))
-        return find(self.dir(peer))
+        self.find(self.dir(peer))
+        return self.find(self.dir(peer))
 
 
 class Filled(Scenario):
@@ -400,12 +408,14 @@ class Root(Filled):
     def step_root_few(self, peer):
         """one listing (of 200) of 3 directories; kvfs: 3 prefixes of 10 keys"""
         self.no_lmdb(peer)
-        return self.load("list", peer.filled["few"].root, 200)
+        self.peer = peer.filled["few"]
+        return self.load("list", self.peer.root, 200)
 
     def step_root_many(self, peer):
         """the same; kvfs: 3 prefixes of a third of a million each (--quick: 30,000)"""
         self.no_lmdb(peer)
-        return self.load("list", peer.filled["many"].root, 200)
+        self.peer = peer.filled["many"]
+        return self.load("list", self.peer.root, 200)
 
 
 class Million(Filled):
