@@ -21,37 +21,42 @@ import peers
 import workloads
 
 FILES, DIRS, SIZE = 500, 5, 1024
-PAGE = 4096
 TALLIES = ("malloc", "calloc", "realloc", "free", "mutex", "contended", "rwlock", "cond")
 
 # name, arguments of load (after ROOT: tree), what has to be there before, remounted before?,
 # operations, the least requests per operation that FUSE allows, in words
 TREE = [str(DIRS), str(FILES)]
+MADE = [["create", *TREE, SIZE]]
+
+# name, arguments of load, what has to be there before, remounted before?, operations, the fewest
+# requests per operation; the numbers in brackets are FACTS.md's
 WORK = [
     ("create", ["create", *TREE, SIZE], [], False, FILES,
-     "LOOKUP* CREATE WRITE FLUSH RELEASE; MKDIR per directory (*a negative entry may be cached)"),
-    ("stat, remounted", ["find"], [["create", *TREE, SIZE]], True, FILES,
-     "READDIRPLUS for about 20 to 100 entries; OPENDIR, RELEASEDIR per directory"),
-    ("stat, warm", ["find"], [["create", *TREE, SIZE], ["find"]], False, FILES,
-     "READDIR for about 100 entries; OPENDIR, RELEASEDIR per directory"),
-    ("read, remounted", ["read", *TREE, SIZE], [["create", *TREE, SIZE]], True, FILES,
-     "LOOKUP OPEN READ RELEASE"),
-    ("read, warm", ["read", *TREE, SIZE], [["create", *TREE, SIZE], ["read", *TREE, SIZE]], False,
-     FILES, "OPEN RELEASE"),
-    ("rewrite", ["rewrite", *TREE, SIZE, FILES], [["create", *TREE, SIZE]], False, FILES,
-     "OPEN WRITE FLUSH RELEASE"),
-    ("setxattr", ["setxattr", *TREE, FILES, "user.kv.ttl", "36000"], [["create", *TREE, SIZE]],
-     False, FILES, "SETXATTR"),
-    ("rename", ["rename", *TREE, FILES], [["create", *TREE, SIZE]], False, FILES,
-     "LOOKUP of the new name, RENAME2"),
-    ("delete", ["delete", DIRS], [["create", *TREE, SIZE]], False, FILES,
-     "UNLINK; FORGET in batches; OPENDIR READDIR RELEASEDIR RMDIR per directory"),
+     "5: LOOKUP CREATE WRITE FLUSH RELEASE; 7 with default_permissions and attributes (1, 2)"),
+    ("stat, remounted", ["find"], MADE, True, FILES,
+     "READDIRPLUS per about 20 entries of 4 KiB"),
+    ("stat, warm", ["find"], [*MADE, ["find"]], False, FILES,
+     "READDIR per about 100 entries of 4 KiB"),
+    ("read, remounted", ["read", *TREE, SIZE], MADE, True, FILES,
+     "4: LOOKUP OPEN READ RELEASE"),
+    ("read, warm", ["read", *TREE, SIZE], [*MADE, ["read", *TREE, SIZE]], False, FILES,
+     "2: OPEN RELEASE"),
+    ("rewrite", ["rewrite", *TREE, SIZE, FILES], MADE, False, FILES,
+     "4: OPEN WRITE FLUSH RELEASE; 6 with attributes (2)"),
+    ("setxattr", ["setxattr", *TREE, FILES, "user.kv.ttl", "36000"], MADE, False, FILES,
+     "1"),
+    ("rename", ["rename", *TREE, FILES], MADE, False, FILES,
+     "2: LOOKUP of the new name, RENAME; 3 with (1)"),
+    ("delete", ["delete", DIRS], MADE, False, FILES,
+     "1: UNLINK, and FORGETs, which have no answer; 3 with (1)"),
     ("fsync, 1 writer", ["fsync", 1, 100, SIZE], [], False, 100,
-     "as create, and FSYNC: one commit each"),
+     "6: as create, and FSYNC; 8 with (1, 2). One commit each"),
     ("fsync, 16 writers", ["fsync", 16, 160, SIZE], [], False, 160,
-     "as create, and FSYNC: one commit for all who wait"),
-    ("write 20 MiB", ["write", 20], [], False, 20, "WRITE per MiB"),
-    ("read 20 MiB, remounted", ["slurp", 20], [["write", 20]], True, 20, "READ per MiB"),
+     "as with 1. One commit per 16: 10"),
+    ("write 20 MiB", ["write", 20], [], False, 20,
+     "1: WRITE of 1 MiB; 2 with (2)"),
+    ("read 20 MiB, remounted", ["slurp", 20], [["write", 20]], True, 20,
+     "1: READ of 1 MiB; 8 with (3)"),
 ]
 
 

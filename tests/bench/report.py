@@ -94,7 +94,8 @@ def text(result):
         f"{s['files']} files of 1 KiB in {s['dirs']} directories, {s['some']} of them rewritten, "
         f"renamed, given attributes; {s['large']} MiB; {s['fsyncs']} fsyncs; {s['parallel']} files in "
         f"parallel; a directory of {s['list']}; mounts of {s['root']} and {s['million']} keys.",
-        "", *table(result), "", *processor_table(result), "", *explanations(result), "", "What a peer does not promise:",
+        "", *table(result), "", *processor_table(result), "", *explanations(result), "",
+        "What a peer does not promise:",
         *(f"  {n}: {p['lacks']}" for n, p in result["peers"].items() if p["lacks"]), ""]
     late = behind(result)
     lines += ["Faster FUSE filesystems (by more than 5 %):", *late] if late else \

@@ -53,7 +53,8 @@ class Tools:
         program = os.path.join(self.build, name)
         if not os.path.exists(program):
             flags = peers.run("pkg-config", "--cflags", "--libs", "fuse3").split()
-            peers.run("cc", "-O2", "-w", "-DHAVE_UTIMENSAT", "-DHAVE_SETXATTR", "-DHAVE_POSIX_FALLOCATE", "-o", program, f"{peers.EXAMPLES}/{name}.c", *flags)
+            peers.run("cc", "-O2", "-w", "-DHAVE_UTIMENSAT", "-DHAVE_SETXATTR", "-o", program,
+                      f"{peers.EXAMPLES}/{name}.c", *flags)
         return program
 
     def make_source(self, sizes):
