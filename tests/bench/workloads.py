@@ -34,6 +34,8 @@ def drop_caches(what, tools):
             f.write(f"{what}\n")
     elif tools.sudo:
         run("sudo", "-n", "sh", "-c", f"echo {what} >/proc/sys/vm/drop_caches")
+    else:
+        raise Skip("only root can drop the caches")
 
 
 class Scenario:
@@ -102,8 +104,10 @@ class Scenario:
         if peer.fuse:
             peer.settle()
             peer.umount()
-        drop_caches(3, self.tools)
-        peer.mount()
+        try:
+            drop_caches(3, self.tools)
+        finally:
+            peer.mount()
 
 
 class Tree(Scenario):
