@@ -261,7 +261,7 @@ class Bindfs(Fuse):
     lacks = "as disk"
 
     def command(self):
-        return ["bindfs", "-f", self.back, self.root]
+        return ["bindfs", "-f", "--no-allow-other", self.back, self.root]
 
 
 class Gocryptfs(Fuse):
@@ -286,7 +286,7 @@ class Gocryptfs(Fuse):
 
 class Fuse2fs(Fuse):
     name = "fuse2fs"
-    lacks = "fsync: whole image; one thread"
+    lacks = "fsync: of the whole image; one thread (it can hang with more)"
 
     def setup(self):
         self.back = None
@@ -296,7 +296,7 @@ class Fuse2fs(Fuse):
             self.image)
 
     def command(self):
-        return ["fuse2fs", "-f", "-o", "fakeroot", self.image, self.root]
+        return ["fuse2fs", "-f", "-s", "-o", "fakeroot", self.image, self.root]
 
     def durable(self):
         return ["fsync", self.root]
