@@ -286,7 +286,7 @@ class Gocryptfs(Fuse):
 
 class Fuse2fs(Fuse):
     name = "fuse2fs"
-    lacks = "fsync: of the whole image; one thread (it can hang with more)"
+    lacks = "fsync: of the whole image; one request at a time"
 
     def setup(self):
         self.back = None
@@ -296,7 +296,7 @@ class Fuse2fs(Fuse):
             self.image)
 
     def command(self):
-        return ["fuse2fs", "-f", "-s", "-o", "fakeroot", self.image, self.root]
+        return ["fuse2fs", "-f", "-o", "fakeroot", self.image, self.root]
 
     def durable(self):
         return ["fsync", self.root]
