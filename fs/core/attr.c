@@ -257,3 +257,21 @@ int fs_setattr(struct fs *fs, struct node *n, const struct stat *to, unsigned wh
 	rc = fs_settle(fs, rc);
 	return rc ? rc : fs_getattr(fs, n, attr);
 }
+
+int fs_drop_setid(struct fs *fs, struct node *n)
+{
+	struct fs_attr attr;
+	int rc = fs_getattr(fs, n, &attr);
+
+	if (rc)
+		return rc;
+	mode_t drop = attr.st.st_mode & S_ISUID;
+	/* Without the right to execute it is no set-group-id, but a mark of old. */
+	if ((attr.st.st_mode & S_ISGID) && (attr.st.st_mode & S_IXGRP))
+		drop |= S_ISGID;
+	if (!drop)
+		return 0;
+	attr.st.st_mode &= ~drop;
+	rc = fs_setattr(fs, n, &attr.st, FS_SET_MODE, false, &attr);
+	return rc ? rc : 1;
+}

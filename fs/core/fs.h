@@ -128,6 +128,10 @@ enum {
 int fs_setattr(struct fs *fs, struct node *n, const struct stat *to, unsigned what, bool opened,
 	struct fs_attr *attr);
 
+/* Takes the set-id bits away, as whoever has not the right to keep them does by changing a file. 1: it
+ * had some; 0: none; -errno. */
+int fs_drop_setid(struct fs *fs, struct node *n);
+
 /* --- directories ---------------------------------------------------------------------------------
  */
 

@@ -42,12 +42,31 @@ void op_create(
 	fs_answer_end(fs, ticket);
 }
 
+/* The kernel clears set-id bits where it asks for a change of size, but not where opening a file
+ * empties it. Only root may keep them. */
+static int drop_setid(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = ops_fs(req);
+
+	if (ops_caller(req).uid == 0)
+		return 0;
+	int rc = fs_drop_setid(fs, ops_node(fs, ino));
+	if (rc > 0) /* which the kernel does not expect; its pages are of no concern */
+		fuse_lowlevel_notify_inval_inode(ops_mounted(req)->session, ino, -1, 0);
+	return rc < 0 ? rc : 0;
+}
+
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
 	struct node *n = ops_node(fs, ino);
 	int rc = fs_open_file(fs, n, opens_for_writing(fi), fi->flags & O_TRUNC);
 
+	if (!rc && (fi->flags & O_TRUNC)) {
+		rc = drop_setid(req, ino);
+		if (rc)
+			fs_release_file(fs, n, opens_for_writing(fi));
+	}
 	if (rc) {
 		fuse_reply_err(req, -rc);
 		return;
