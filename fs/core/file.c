@@ -368,12 +368,13 @@ static int load_or_recreate(struct fs *fs, const struct entry_id *id, struct loa
 	return rc;
 }
 
-/* The times of the content of an unlinked file, which nothing else remembers once it is not dirty.
- * Under f->lock. */
-static void keep_gone_times(struct fs *fs, struct node *n, const struct open_file *f)
+/* The times and size of the content of an unlinked file, which nothing else remembers once it is not
+ * dirty, or not open but for O_PATH. Under f->lock. */
+static void keep_gone_attributes(struct fs *fs, struct node *n, const struct open_file *f)
 {
 	pthread_mutex_lock(&fs->nodes.lock);
 	if (n->gone) {
+		n->gone->size = blob_size(f->blob);
 		n->gone->rec.mtime = f->mtime;
 		n->gone->rec.ctime = later(n->gone->rec.ctime, f->ctime);
 	}
@@ -406,7 +407,7 @@ static int file_store_locked(struct fs *fs, struct node *n, struct open_file *f)
 	int rc = node_get_id(&fs->nodes, n, &id);
 
 	if (rc == -ENOENT) { /* unlinked: it has no value to become */
-		keep_gone_times(fs, n, f);
+		keep_gone_attributes(fs, n, f);
 		f->dirty = false;
 		return 0;
 	}
