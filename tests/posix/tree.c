@@ -381,7 +381,8 @@ static void clear_folder(int fd)
 	while (dir && (e = readdir(dir))) {
 		if (is_dots(e) || unlinkat(fd, e->d_name, 0) == 0)
 			continue;
-		fchmodat(fd, e->d_name, 0700, 0);
+		if (fchmodat(fd, e->d_name, 0700, 0))
+			warn("cannot open up %s", e->d_name);
 		int sub = openat(fd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (sub >= 0)
 			clear_folder(sub);
