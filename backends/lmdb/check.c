@@ -25,6 +25,8 @@ enum {
 	PAGE_BRANCH = 0x01,
 	PAGE_LEAF = 0x02,
 	PAGE_META = 0x08,
+	UNBORN_PAGE_MAX = 65536,
+	SECTOR = 512, /* what a disk writes as a whole */
 	CHILD_SECONDS = 600, /* a tree with a loop would be walked for ever */
 };
 
@@ -218,6 +220,44 @@ static int look(const char *dir, int fd, struct check_info *info, const char **f
 	info->map_size = newest->map_size;
 	info->used = (newest->last_page + 1) * newest->dbs[0].pad;
 	return 0;
+}
+
+/* Whether the page of a file that is being made is there or not yet, and nothing else is in it. */
+static bool page_unborn(const unsigned char *page, size_t len, bool *missing)
+{
+	struct disk_meta m = {0};
+	size_t rest = len < sizeof(m) ? len : sizeof(m);
+
+	if (len)
+		memcpy(&m, page, rest);
+	for (size_t i = rest; i < len; i++) {
+		if (page[i])
+			return false;
+	}
+	if (m.magic == META_MAGIC)
+		return len >= sizeof(m) && (m.page.flags & PAGE_META) && m.txn == 0 &&
+			m.last_page == 1 && m.dbs[0].root == UINT64_MAX &&
+			m.dbs[1].root == UINT64_MAX;
+	for (size_t i = 0; i < rest; i++) {
+		if (page[i])
+			return false;
+	}
+	*missing = true;
+	return true;
+}
+
+bool check_unborn(int fd, uint64_t size)
+{
+	unsigned char bytes[2 * UNBORN_PAGE_MAX] = {0};
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	bool missing = false;
+
+	if (page > UNBORN_PAGE_MAX || size > 2 * page || size % SECTOR ||
+		read_at(fd, 0, bytes, (size_t)size))
+		return false;
+	size_t first = size < page ? (size_t)size : page;
+	return page_unborn(bytes, first, &missing) &&
+		page_unborn(bytes + first, (size_t)size - first, &missing) && missing;
 }
 
 int check_environment(const char *dir, int fd, struct check_info *info, char *why, size_t why_cap)

@@ -8,6 +8,7 @@
 #ifndef KVFS_LMDB_CHECK_H
 #define KVFS_LMDB_CHECK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,5 +20,9 @@ struct check_info {
 /* Looks at the environment in `dir`, whose data file is open as `fd` (for reading at least) and not
  * empty. The process has one thread. -EINVAL: damaged, or of another version; -EIO. */
 int check_environment(const char *dir, int fd, struct check_info *info, char *why, size_t why_cap);
+
+/* Whether nothing has ever been in the data file: LMDB was about to write its first two pages when
+ * the power went away, and one of them, or both, did not come to the disk. */
+bool check_unborn(int fd, uint64_t size);
 
 #endif

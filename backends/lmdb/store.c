@@ -223,7 +223,11 @@ static int open_env(struct lmdb_store *st, const struct lmdb_options *o, char *w
 	int fd = open_data(o, &file, why, why_cap);
 	if (fd < 0)
 		return fd;
-	if (file.st_size > 0) {
+	if (file.st_size > 0 && !o->readonly && o->create &&
+		check_unborn(fd, (uint64_t)file.st_size)) {
+		rc = ftruncate(fd, 0) < 0 ? -errno : 0; /* as if it were made now */
+		file.st_size = 0;
+	} else if (file.st_size > 0) {
 		rc = check_environment(o->dir, fd, &info, why, why_cap);
 	} else if (o->readonly || !o->create) {
 		snprintf(why, why_cap, "its data.mdb is empty");
@@ -234,11 +238,17 @@ static int open_env(struct lmdb_store *st, const struct lmdb_options *o, char *w
 		return rc;
 	}
 	rc = env_open(&st->env, o->dir, fd, o->readonly, first_map_size(o, &info), why, why_cap);
-	if (rc == 0 && file.st_size == 0) {
-		sync_folder(o->dir, ".");
-		sync_folder(o->dir, "..");
+	if (rc || file.st_size)
+		return rc;
+	/* LMDB does not see to it that its first two pages are on the disk before any other. */
+	if (fsync(fd) < 0) {
+		rc = -errno;
+		env_close(&st->env);
+		return rc;
 	}
-	return rc;
+	sync_folder(o->dir, ".");
+	sync_folder(o->dir, "..");
+	return 0;
 }
 
 int thread_start(pthread_t *thread, void *(*main)(void *), void *arg)
