@@ -49,30 +49,36 @@ int corefs_sync(struct corefs *c)
 	return fs_sync(c->fs);
 }
 
-static void forget(struct corefs *c, struct node *n)
+void corefs_forget(struct corefs *c, struct node *n)
 {
 	if (n != fs_root(c->fs))
 		fs_forget(c->fs, n, 1);
 }
 
-static int walk(struct corefs *c, const char *path, struct node **out)
+int corefs_lookup(struct corefs *c, const char *path, struct node **out, struct fs_attr *attr)
 {
 	char copy[MODEL_PATH], *save, *name;
 	struct node *n = fs_root(c->fs), *next;
-	struct fs_attr attr;
 	double valid;
 
 	snprintf(copy, sizeof(copy), "%s", path);
 	for (name = strtok_r(copy, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
-		int rc = fs_lookup(c->fs, n, name, &next, &attr, &valid);
+		int rc = fs_lookup(c->fs, n, name, &next, attr, &valid);
 
-		forget(c, n);
+		corefs_forget(c, n);
 		if (rc)
 			return rc;
 		n = next;
 	}
 	*out = n;
 	return 0;
+}
+
+static int walk(struct corefs *c, const char *path, struct node **out)
+{
+	struct fs_attr attr;
+
+	return corefs_lookup(c, path, out, &attr);
 }
 
 /* The directory of a path; *name is the rest. */
@@ -103,7 +109,7 @@ static int make(struct corefs *c, const struct op *op)
 		rc = fs_mknod(c->fs, dir, name, S_IFLNK | 0777, 0, op->text, who, &n, &attr);
 	if (!rc)
 		fs_forget(c->fs, n, 1);
-	forget(c, dir);
+	corefs_forget(c, dir);
 	return rc;
 }
 
@@ -132,7 +138,7 @@ static int open_for_put(struct corefs *c, const struct op *op, struct node **out
 	if (!rc) {
 		rc = fs_open_file(c->fs, *out, true, true);
 		if (rc)
-			forget(c, *out);
+			corefs_forget(c, *out);
 		return rc;
 	}
 	if (rc != -ENOENT)
@@ -141,7 +147,7 @@ static int open_for_put(struct corefs *c, const struct op *op, struct node **out
 	if (rc)
 		return rc;
 	rc = fs_create(c->fs, dir, name, op->mode, who, out, &attr);
-	forget(c, dir);
+	corefs_forget(c, dir);
 	return rc;
 }
 
@@ -157,7 +163,7 @@ static int put(struct corefs *c, const struct op *op)
 	rc = write_all(c, n, op, 0);
 	int flushed = fs_flush(c->fs, n, op->kind == OP_PUT_SYNC);
 	fs_release_file(c->fs, n, true);
-	forget(c, n);
+	corefs_forget(c, n);
 	return rc ? rc : flushed;
 }
 
@@ -177,7 +183,7 @@ static int edit(struct corefs *c, const struct op *op)
 		rc = rc ? rc : flushed;
 		fs_release_file(c->fs, n, true);
 	}
-	forget(c, n);
+	corefs_forget(c, n);
 	return rc;
 }
 
@@ -213,7 +219,7 @@ static int set_attribute(struct corefs *c, const struct op *op)
 		rc = fs_setattr(c->fs, n, &to, FS_SET_SIZE, false, &attr);
 	else
 		rc = set_xattr(c, n, op);
-	forget(c, n);
+	corefs_forget(c, n);
 	return rc;
 }
 
@@ -231,12 +237,12 @@ static int rename_or_remove(struct corefs *c, const struct op *op)
 	if (!rc && renames) {
 		rc = fs_rename(c->fs, dir, name, to, newname,
 			op->kind == OP_EXCHANGE ? RENAME_EXCHANGE : 0);
-		forget(c, to);
+		corefs_forget(c, to);
 	} else if (!rc) {
 		rc = op->kind == OP_RMDIR ? fs_rmdir(c->fs, dir, name)
 					  : fs_unlink(c->fs, dir, name);
 	}
-	forget(c, dir);
+	corefs_forget(c, dir);
 	return rc;
 }
 
@@ -383,7 +389,7 @@ static int observe_name(struct corefs *c, struct node *dir, const char *path, co
 		model_add(out, &t);
 	if (!rc && S_ISDIR(t.mode))
 		rc = observe_dir(c, n, t.path, top, out);
-	forget(c, n);
+	corefs_forget(c, n);
 	if (rc)
 		fprintf(stderr, "    looking at %s: %s\n", t.path, strerror(-rc));
 	return rc;

@@ -25,6 +25,10 @@ int corefs_close(struct corefs *c);
 int corefs_run(struct corefs *c, const struct op *op);
 int corefs_sync(struct corefs *c);
 
+/* A path's node, looked up once more, until it is forgotten. */
+int corefs_lookup(struct corefs *c, const char *path, struct node **out, struct fs_attr *attr);
+void corefs_forget(struct corefs *c, struct node *n);
+
 /* What can be seen, of all namespaces whose names begin with `top`, is added to *out. */
 int corefs_observe(struct corefs *c, const char *top, struct model *out);
 
