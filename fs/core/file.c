@@ -11,25 +11,39 @@
  * after. */
 enum { KEEP_MAX = 64 << 10 };
 
+static struct open_file *file_new(void)
+{
+	struct open_file *f = calloc(1, sizeof(*f));
+
+	if (f)
+		pthread_mutex_init(&f->lock, NULL);
+	return f;
+}
+
+/* Whether the spare has become the node's. */
+static bool acquire_with(struct fs *fs, struct node *n, bool writing, struct open_file *spare)
+{
+	pthread_mutex_lock(&fs->nodes.lock);
+	bool used = !n->file;
+	if (used)
+		n->file = spare;
+	n->file->users++;
+	n->file->writers += writing;
+	if (used && !spare->blob && n->gone && n->gone->blob)
+		spare->blob = blob_ref(n->gone->blob);
+	pthread_mutex_unlock(&fs->nodes.lock);
+	return used;
+}
+
 int file_acquire(struct fs *fs, struct node *n, bool writing, struct open_file **out)
 {
-	struct open_file *spare = calloc(1, sizeof(*spare));
+	struct open_file *spare = file_new();
 
 	if (!spare)
 		return -ENOMEM;
-	pthread_mutex_init(&spare->lock, NULL);
-	pthread_mutex_lock(&fs->nodes.lock);
-	if (!n->file) {
-		if (n->gone && n->gone->blob)
-			spare->blob = blob_ref(n->gone->blob);
-		n->file = spare;
-		spare = NULL;
-	}
-	n->file->users++;
-	n->file->writers += writing;
+	bool used = acquire_with(fs, n, writing, spare);
 	*out = n->file;
-	pthread_mutex_unlock(&fs->nodes.lock);
-	if (spare)
+	if (!used)
 		file_free(spare);
 	return 0;
 }
@@ -69,26 +83,35 @@ void file_drop(struct fs *fs, struct node *n, bool writing)
 	}
 }
 
-int file_created(struct fs *fs, struct node *n)
+int file_spare(struct fs *fs, struct open_file **out)
 {
-	struct open_file *f;
-	struct blob *empty;
-	int rc = blob_new(fs->st->blobs, &empty);
+	struct open_file *f = file_new();
+	int rc = f ? blob_new(fs->st->blobs, &f->blob) : -ENOMEM;
 
-	if (rc)
-		return rc;
-	rc = file_acquire(fs, n, true, &f);
 	if (rc) {
-		blob_unref(empty);
+		free(f);
 		return rc;
 	}
-	pthread_mutex_lock(&f->lock);
-	blob_unref(f->blob);
-	f->blob = empty;
 	f->dirty = f->held = true;
 	f->mtime = f->ctime = clock_timespec(clock_now());
-	pthread_mutex_unlock(&f->lock);
+	*out = f;
 	return 0;
+}
+
+void file_created(struct fs *fs, struct node *n, struct open_file *spare)
+{
+	if (acquire_with(fs, n, true, spare))
+		return;
+	/* Somebody was faster to open it. */
+	struct open_file *f = n->file;
+	pthread_mutex_lock(&f->lock);
+	blob_unref(f->blob);
+	f->blob = spare->blob;
+	spare->blob = NULL;
+	file_touch(f);
+	f->held = true;
+	pthread_mutex_unlock(&f->lock);
+	file_free(spare);
 }
 
 /* Attributes that change while the content is dirty have their own, later time. */

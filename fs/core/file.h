@@ -40,8 +40,9 @@ void file_drop(struct fs *fs, struct node *n, bool writing);
 void file_free(struct open_file *f);
 
 /* Opens a file that was just created, as create(2) does: nothing in it, to be stored at its close.
- */
-int file_created(struct fs *fs, struct node *n);
+ * Takes over what file_spare() gave (-ENOMEM), so it cannot fail; file_free() where it is not used. */
+int file_spare(struct fs *fs, struct open_file **out);
+void file_created(struct fs *fs, struct node *n, struct open_file *spare);
 
 /* Size and times of content that the store does not have yet, over what the store says. */
 void file_overlay(struct fs *fs, struct node *n, struct record *rec, uint64_t *size);

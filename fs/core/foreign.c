@@ -65,23 +65,26 @@ static bool key_removed(struct look *look, struct node *n, const struct entry_id
 {
 	struct removed removed = {look, id};
 	struct fs *fs = look->fs;
-	struct last last = {0};
+	struct last last = {.gone = calloc(1, sizeof(*last.gone))};
 	struct loaded l;
 	bool gone = false;
 
 	pthread_mutex_lock(&fs->change);
 	rebind_begin(fs);
-	if (entry_load(fs, id, NOW_NEVER, &l) == 0) {
+	int rc = last.gone ? entry_load(fs, id, NOW_NEVER, &l) : -ENOMEM;
+	if (rc == 0) {
 		loaded_release(&l); /* a change of this mount has brought it back */
-	} else if (!file_is_dirty(fs, n)) {
+	} else if (rc == -ENOENT && !file_is_dirty(fs, n)) {
 		if (file_last_known(fs, n, &last.l.rec, &last.l.size))
 			last.l.rec = entry_new_record(
 				fs, entry_default_mode(fs, ENTRY_KEY), fs->opt.uid, fs->opt.gid);
 		file_keep_old(fs, n, old_value, &removed);
-		gone = tree_unlink_node(fs, id, &last) == 0;
+		tree_unlink_node(fs, id, &last);
+		gone = true;
 	}
 	rebind_end(fs);
 	pthread_mutex_unlock(&fs->change);
+	last_release(&last);
 	return gone;
 }
 

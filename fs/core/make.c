@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backends/base/clock.h"
+#include "fs/core/attr.h"
 #include "fs/core/file.h"
 #include "fs/core/negatives.h"
 #include "fs/core/tree.h"
@@ -16,6 +17,7 @@ struct making {
 	struct parent parent;
 	struct node_id id;
 	struct record rec;
+	struct node *spare; /* memory for the node, taken before anything is made */
 };
 
 /* The seconds that a key made in directory `dir` lives by default, from the nearest directory that
@@ -90,8 +92,12 @@ static int making_begin(struct fs *fs, struct node *parent, const char *name, mo
 	}
 	if (kind == ENTRY_KEY)
 		rc = set_default_ttl(fs, &m->parent.id.id, &m->rec);
-	if (!rc)
-		return 0;
+	if (!rc) {
+		m->spare = node_spare(m->id.id.len);
+		if (m->spare)
+			return 0;
+		rc = -ENOMEM;
+	}
 fail:
 	parent_release(&m->parent);
 	return rc;
@@ -107,7 +113,7 @@ static int making_replace(struct fs *fs, struct making *m, struct change *change
 	int left = last_take(fs, &m->id.id, NOW_NEVER, &old);
 	int rc = left && left != -ENOENT ? left : fs_apply(fs, changes, n);
 	if (!rc)
-		rc = tree_unlink_node(fs, &m->id.id, &old);
+		tree_unlink_node(fs, &m->id.id, &old);
 	rebind_end(fs);
 	last_release(&old);
 	return rc;
@@ -122,14 +128,26 @@ static int making_apply(struct fs *fs, struct making *m, struct blob *value, boo
 	int rc = making_replace(fs, m, changes, 2);
 
 	parent_release(&m->parent);
-	if (!rc)
+	if (rc)
+		node_spare_free(m->spare);
+	else
 		negatives_remove(fs->negatives, m->parent_node, m->name);
 	return rc;
 }
 
+/* The node of what was just made. Nothing here can fail: there is no way back. */
+static struct node *making_answer(
+	struct fs *fs, struct making *m, uint64_t size, struct fs_attr *attr)
+{
+	struct node *n = node_lookup_with(&fs->nodes, &m->id.id, m->spare);
+	struct loaded l = {.rec = m->rec, .size = size};
+
+	attr_fill(fs, &m->id.id, n, &l, 0, attr);
+	return n;
+}
+
 /* mkdir in the root of all namespaces. Under fs.change. */
-static int make_namespace(
-	struct fs *fs, const char *name, const struct record *rec, struct node_id *id)
+static int make_namespace(struct fs *fs, const char *name, struct making *m)
 {
 	struct resolved r = {0};
 	struct entry_id top = id_dir(FS_NS_ALL, "", 0);
@@ -138,13 +156,22 @@ static int make_namespace(
 
 	if (!rc && r.exists)
 		rc = -EEXIST;
+	m->spare = node_spare(0);
+	if (!rc && !m->spare)
+		rc = -ENOMEM;
 	if (!rc)
 		rc = fs->st->ops->ns_create(fs->st, r.ns_name, r.ns_len, &ns);
+	if (!rc) {
+		m->id.id = id_dir(ns, m->id.bytes, 0);
+		struct change put = {.op = CHANGE_PUT, .id = m->id.id, .rec = &m->rec};
+
+		rc = fs_apply(fs, &put, 1);
+		if (rc) /* it is empty still */
+			fs->st->ops->ns_remove(fs->st, ns, clock_now());
+	}
 	if (rc)
-		return rc;
-	id->id = id_dir(ns, id->bytes, 0);
-	struct change put = {.op = CHANGE_PUT, .id = id->id, .rec = rec};
-	return fs_apply(fs, &put, 1);
+		node_spare_free(m->spare);
+	return rc;
 }
 
 /* fs_settle() for what is new: where that fails, nobody is told of the node. */
@@ -167,7 +194,7 @@ int fs_mkdir(struct fs *fs, struct node *parent, const char *name, mode_t mode,
 	int rc = node_get_id(&fs->nodes, parent, &dir);
 	if (!rc && id_is_top(&dir.id)) {
 		m.rec = entry_new_record(fs, S_IFDIR | mode, who.uid, who.gid);
-		rc = make_namespace(fs, name, &m.rec, &m.id);
+		rc = make_namespace(fs, name, &m);
 		if (!rc)
 			negatives_remove(fs->negatives, parent, name);
 	} else if (!rc) {
@@ -178,7 +205,7 @@ int fs_mkdir(struct fs *fs, struct node *parent, const char *name, mode_t mode,
 		}
 	}
 	if (!rc)
-		rc = tree_answer(fs, &m.id, out, attr);
+		*out = making_answer(fs, &m, 0, attr);
 	fs_dirs_changed(fs);
 	pthread_mutex_unlock(&fs->change);
 	return settle_new(fs, rc, out);
@@ -201,7 +228,7 @@ int fs_mknod(struct fs *fs, struct node *parent, const char *name, mode_t mode, 
 		rc = making_apply(fs, &m, value, false);
 	}
 	if (!rc)
-		rc = tree_answer(fs, &m.id, out, attr);
+		*out = making_answer(fs, &m, blob_size(value), attr);
 	pthread_mutex_unlock(&fs->change);
 	blob_unref(value);
 	return settle_new(fs, rc, out);
@@ -210,40 +237,26 @@ int fs_mknod(struct fs *fs, struct node *parent, const char *name, mode_t mode, 
 int fs_create(struct fs *fs, struct node *parent, const char *name, mode_t mode,
 	struct fs_caller who, struct node **out, struct fs_attr *attr)
 {
-	struct blob *empty;
+	struct open_file *spare;
 	struct making m;
 	struct node *n;
-	int rc = blob_new(fs->st->blobs, &empty);
+	int rc = file_spare(fs, &spare);
 
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&fs->change);
 	rc = making_begin(fs, parent, name, S_IFREG | mode, who, &m);
 	if (!rc)
-		rc = making_apply(fs, &m, empty, true);
-	if (!rc)
-		rc = node_lookup(&fs->nodes, &m.id.id, &n);
+		rc = making_apply(fs, &m, spare->blob, true);
 	if (!rc) {
-		rc = file_created(fs, n);
-		if (rc) {
-			struct change remove = {.op = CHANGE_REMOVE, .id = m.id.id};
-
-			fs_apply(fs, &remove, 1);
-			node_forget(&fs->nodes, n, 1);
-		} else {
-			file_know(fs, n, &m.rec, 0);
-		}
+		n = making_answer(fs, &m, 0, attr);
+		spare->mtime = spare->ctime = m.rec.mtime;
+		file_created(fs, n, spare);
+		file_know(fs, n, &m.rec, 0);
+		*out = n;
+	} else {
+		file_free(spare);
 	}
 	pthread_mutex_unlock(&fs->change);
-	blob_unref(empty);
-	if (rc)
-		return rc;
-	rc = fs_getattr(fs, n, attr);
-	if (rc) {
-		fs_release_file(fs, n, true);
-		node_forget(&fs->nodes, n, 1);
-		return rc;
-	}
-	*out = n;
-	return 0;
+	return rc;
 }

@@ -87,7 +87,7 @@ static void table_resize(struct node_table *t)
 	free(old);
 }
 
-static void gone_free(struct gone *g)
+void gone_free(struct gone *g)
 {
 	if (!g)
 		return;
@@ -162,6 +162,38 @@ static struct node *node_new(const struct entry_id *id)
 	n->len = id->len;
 	n->ns = id->ns;
 	n->kind = (uint8_t)id->kind;
+	return n;
+}
+
+struct node *node_spare(size_t id_len)
+{
+	static const unsigned char none[STORE_PREFIX_MAX];
+
+	return node_new(&(struct entry_id){.len = (uint16_t)id_len, .bytes = none});
+}
+
+void node_spare_free(struct node *spare)
+{
+	if (spare)
+		node_free(spare);
+}
+
+struct node *node_lookup_with(struct node_table *t, const struct entry_id *id, struct node *spare)
+{
+	pthread_mutex_lock(&t->lock);
+	struct node *n = table_find(t, id);
+	if (!n) {
+		n = spare;
+		spare = NULL;
+		memcpy(n->bytes, id->bytes, id->len);
+		n->ns = id->ns;
+		n->kind = (uint8_t)id->kind;
+		table_insert(t, n);
+		table_resize(t);
+	}
+	n->lookups++;
+	pthread_mutex_unlock(&t->lock);
+	node_spare_free(spare);
 	return n;
 }
 
@@ -245,34 +277,8 @@ int node_get_id(struct node_table *t, struct node *n, struct node_id *out)
 	return rc;
 }
 
-static struct gone *gone_new(const struct record *rec, uint64_t size, struct blob *content)
+void node_unlink(struct node_table *t, struct node *n, struct gone *gone)
 {
-	struct gone *g = malloc(sizeof(*g));
-	unsigned char *xattrs = NULL;
-
-	if (g && rec->xattrs_len) {
-		xattrs = malloc(rec->xattrs_len);
-		if (!xattrs) {
-			free(g);
-			return NULL;
-		}
-		memcpy(xattrs, rec->xattrs, rec->xattrs_len);
-	}
-	if (g) {
-		*g = (struct gone){.rec = *rec, .size = size};
-		g->rec.xattrs = xattrs;
-		g->blob = content ? blob_ref(content) : NULL;
-	}
-	return g;
-}
-
-int node_unlink(struct node_table *t, struct node *n, const struct record *rec, uint64_t size,
-	struct blob *content)
-{
-	struct gone *gone = gone_new(rec, size, content);
-
-	if (!gone)
-		return -ENOMEM;
 	pthread_mutex_lock(&t->lock);
 	if (!n->gone) { /* else somebody was faster: what it left stays */
 		n->gone = gone;
@@ -280,7 +286,6 @@ int node_unlink(struct node_table *t, struct node *n, const struct record *rec, 
 	}
 	pthread_mutex_unlock(&t->lock);
 	gone_free(gone);
-	return 0;
 }
 
 static void node_set_id(
@@ -290,59 +295,6 @@ static void node_set_id(
 	n->len = (uint16_t)len;
 	n->ns = ns;
 	table_insert(t, n);
-}
-
-int node_move(struct node_table *t, const struct entry_id *from, const struct entry_id *to)
-{
-	unsigned char *bytes = malloc(to->len ? to->len : 1);
-
-	if (!bytes)
-		return -ENOMEM;
-	memcpy(bytes, to->bytes, to->len);
-	pthread_mutex_lock(&t->lock);
-	struct node *n = table_find(t, from);
-	if (n) {
-		table_take_out(t, n);
-		free(n->bytes);
-		node_set_id(t, n, to->ns, bytes, to->len);
-		bytes = NULL;
-	}
-	pthread_mutex_unlock(&t->lock);
-	free(bytes);
-	return 0;
-}
-
-int node_exchange(struct node_table *t, const struct entry_id *a, const struct entry_id *b)
-{
-	unsigned char *a_bytes = malloc(a->len), *b_bytes = malloc(b->len);
-
-	if (!a_bytes || !b_bytes) {
-		free(a_bytes);
-		free(b_bytes);
-		return -ENOMEM;
-	}
-	memcpy(a_bytes, a->bytes, a->len);
-	memcpy(b_bytes, b->bytes, b->len);
-	pthread_mutex_lock(&t->lock);
-	struct node *at_a = table_find(t, a), *at_b = table_find(t, b);
-	if (at_a)
-		table_take_out(t, at_a);
-	if (at_b)
-		table_take_out(t, at_b);
-	if (at_a) {
-		free(at_a->bytes);
-		node_set_id(t, at_a, b->ns, b_bytes, b->len);
-		b_bytes = NULL;
-	}
-	if (at_b) {
-		free(at_b->bytes);
-		node_set_id(t, at_b, a->ns, a_bytes, a->len);
-		a_bytes = NULL;
-	}
-	pthread_mutex_unlock(&t->lock);
-	free(a_bytes);
-	free(b_bytes);
-	return 0;
 }
 
 /* How many bytes of the node's id are to be replaced when directory `from` moves: all of the
@@ -360,19 +312,26 @@ static size_t node_moves_by(const struct node *n, const struct entry_id *from)
 	return 0;
 }
 
-/* A node on its way from one directory to another. */
+/* A node on its way from one id to another. */
 struct moving {
 	struct moving *next;
-	struct node *node;
+	struct node *node; /* with a ref */
 	uint32_t ns;
 	size_t len;
 	unsigned char *bytes;
 };
 
-static int moving_add(struct moving **list, struct node *n, size_t cut, const struct entry_id *from,
-	const struct entry_id *to)
+struct node_moves {
+	struct moving *list;
+	bool tree, exchange;
+	struct entry_id from, to; /* tree: their bytes follow */
+	unsigned char bytes[2 * STORE_PREFIX_MAX];
+};
+
+/* The first `cut` bytes of the node's id become the first `lead` ones of `to`. Under t->lock. */
+static int moving_add(
+	struct moving **list, struct node *n, size_t cut, const struct entry_id *to, size_t lead)
 {
-	size_t lead = cut == from->len ? to->len : to->len - 1u;
 	struct moving *m = malloc(sizeof(*m));
 
 	if (!m)
@@ -389,40 +348,139 @@ static int moving_add(struct moving **list, struct node *n, size_t cut, const st
 	m->ns = to->ns;
 	m->next = *list;
 	*list = m;
+	n->refs++;
+	n->moving = true;
 	return 0;
 }
 
-int node_move_tree(
-	struct node_table *t, const struct entry_id *from, const struct entry_id *to, bool exchange)
+static int moving_add_below(struct moving **list, struct node *n, const struct entry_id *from,
+	const struct entry_id *to)
 {
-	struct moving *list = NULL, *m;
+	size_t cut = n->moving ? 0 : node_moves_by(n, from);
+
+	return cut ? moving_add(list, n, cut, to, cut == from->len ? to->len : to->len - 1u) : 0;
+}
+
+/* Under t->lock. */
+static int moving_add_all(struct node_table *t, struct node_moves *moves)
+{
 	int rc = 0;
 
-	pthread_mutex_lock(&t->lock);
 	for (size_t i = 0; i <= t->mask && !rc; i++) {
 		for (struct node *n = t->chains[i]; n && !rc; n = n->next) {
-			size_t cut = node_moves_by(n, from);
-
-			if (cut)
-				rc = moving_add(&list, n, cut, from, to);
-			else if (exchange && (cut = node_moves_by(n, to)))
-				rc = moving_add(&list, n, cut, to, from);
+			rc = moving_add_below(&moves->list, n, &moves->from, &moves->to);
+			if (!rc && moves->exchange)
+				rc = moving_add_below(&moves->list, n, &moves->to, &moves->from);
 		}
 	}
-	for (m = list; m && !rc; m = m->next)
-		table_take_out(t, m->node);
+	return rc;
+}
+
+static struct node_moves *moves_new(
+	const struct entry_id *from, const struct entry_id *to, bool exchange)
+{
+	struct node_moves *moves = calloc(1, sizeof(*moves));
+
+	if (!moves)
+		return NULL;
+	moves->exchange = exchange;
+	moves->from = *from;
+	moves->to = *to;
+	memcpy(moves->bytes, from->bytes, from->len);
+	memcpy(moves->bytes + STORE_PREFIX_MAX, to->bytes, to->len);
+	moves->from.bytes = moves->bytes;
+	moves->to.bytes = moves->bytes + STORE_PREFIX_MAX;
+	return moves;
+}
+
+static int moves_done(
+	struct node_table *t, int rc, struct node_moves *moves, struct node_moves **out)
+{
+	if (rc)
+		node_moves_cancel(t, moves);
+	else
+		*out = moves;
+	return rc;
+}
+
+int node_moves_one(struct node_table *t, const struct entry_id *from, const struct entry_id *to,
+	bool exchange, struct node_moves **out)
+{
+	struct node_moves *moves = moves_new(from, to, exchange);
+	int rc = 0;
+
+	if (!moves)
+		return -ENOMEM;
+	pthread_mutex_lock(&t->lock);
+	struct node *a = table_find(t, from), *b = exchange ? table_find(t, to) : NULL;
+	if (a)
+		rc = moving_add(&moves->list, a, a->len, to, to->len);
+	if (b && !rc)
+		rc = moving_add(&moves->list, b, b->len, from, from->len);
+	pthread_mutex_unlock(&t->lock);
+	return moves_done(t, rc, moves, out);
+}
+
+int node_moves_tree(struct node_table *t, const struct entry_id *from, const struct entry_id *to,
+	bool exchange, struct node_moves **out)
+{
+	struct node_moves *moves = moves_new(from, to, exchange);
+
+	if (!moves)
+		return -ENOMEM;
+	moves->tree = true;
+	pthread_mutex_lock(&t->lock);
+	int rc = moving_add_all(t, moves);
+	pthread_mutex_unlock(&t->lock);
+	return moves_done(t, rc, moves, out);
+}
+
+/* Frees the list, and lets go of its nodes. Under t->lock. */
+static void moving_end(struct node_table *t, struct moving *list)
+{
+	struct moving *m;
+
 	while ((m = list)) {
 		list = m->next;
-		if (rc) {
-			free(m->bytes);
-		} else {
-			free(m->node->bytes);
-			node_set_id(t, m->node, m->ns, m->bytes, m->len);
-		}
+		m->node->moving = false;
+		m->node->refs--;
+		node_free_if_unused(t, m->node);
+		free(m->bytes);
 		free(m);
 	}
+}
+
+void node_move(struct node_table *t, struct node_moves *moves)
+{
+	pthread_mutex_lock(&t->lock);
+	/* A node that has come since belongs to a lookup that is disturbed, and looks again; so it
+	 * does no harm if there is no memory for it. */
+	if (moves->tree)
+		moving_add_all(t, moves);
+	for (struct moving *m = moves->list; m; m = m->next) {
+		if (!m->node->gone)
+			table_take_out(t, m->node);
+	}
+	for (struct moving *m = moves->list; m; m = m->next) {
+		if (m->node->gone)
+			continue;
+		free(m->node->bytes);
+		node_set_id(t, m->node, m->ns, m->bytes, m->len);
+		m->bytes = NULL;
+	}
+	moving_end(t, moves->list);
 	pthread_mutex_unlock(&t->lock);
-	return rc;
+	free(moves);
+}
+
+void node_moves_cancel(struct node_table *t, struct node_moves *moves)
+{
+	if (!moves)
+		return;
+	pthread_mutex_lock(&t->lock);
+	moving_end(t, moves->list);
+	pthread_mutex_unlock(&t->lock);
+	free(moves);
 }
 
 int node_each(struct node_table *t, void (*fn)(void *arg, struct node *n), void *arg)

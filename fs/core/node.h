@@ -41,6 +41,7 @@ struct node {
 	uint32_t dirs_epoch; /* if it was counted in this epoch (core.h) */
 	uint64_t stored; /* fs.stores, when the store was last given its content */
 	bool negatives; /* the kernel may know of names that are absent here */
+	bool moving; /* it is in a struct node_moves */
 };
 
 struct node_table {
@@ -64,6 +65,12 @@ void node_table_release(struct node_table *t);
 /* The node of `id`, made if need be, with one lookup more. -ENOMEM. */
 int node_lookup(struct node_table *t, const struct entry_id *id, struct node **out);
 
+/* The same where it must not fail: what was set aside becomes the node where there is none yet, and
+ * is freed otherwise. A spare has room for an id of this length; NULL: out of memory. */
+struct node *node_spare(size_t id_len);
+void node_spare_free(struct node *spare); /* NULL: nothing happens */
+struct node *node_lookup_with(struct node_table *t, const struct entry_id *id, struct node *spare);
+
 /* The node of `id` with one ref more, NULL where the kernel does not know it. */
 struct node *node_find(struct node_table *t, const struct entry_id *id);
 bool node_is_known(struct node_table *t, const struct entry_id *id);
@@ -75,23 +82,28 @@ bool node_forget(struct node_table *t, struct node *n, uint64_t lookups);
 /* Copies the node's id. -ENOENT: it has none any more (unlinked). */
 int node_get_id(struct node_table *t, struct node *n, struct node_id *out);
 
-/* Makes the node an unlinked one, with these last attributes (copied) and content (a reference is
- * taken; may be NULL). The caller holds fs.change. */
-int node_unlink(struct node_table *t, struct node *n, const struct record *rec, uint64_t size,
-	struct blob *content);
+/* Makes the node an unlinked one, with these last attributes and content, which it takes over. The
+ * caller holds fs.change. */
+void node_unlink(struct node_table *t, struct node *n, struct gone *gone);
+void gone_free(struct gone *g);
 
-/* The node of `from`, if there is one, becomes the node of `to`; what was `to` must be unlinked
- * already. The caller holds fs.change. Memory for the ids is taken first, so it fails (-ENOMEM)
- * without a change. */
-int node_move(struct node_table *t, const struct entry_id *from, const struct entry_id *to);
+/* Moving is in two steps, since the store is changed in between and there is no way back: first the
+ * memory for the new ids (-ENOMEM), then the nodes. The caller holds fs.change throughout. */
+struct node_moves;
 
-/* The two nodes, as far as there are any, trade their ids. The caller holds fs.change. -ENOMEM. */
-int node_exchange(struct node_table *t, const struct entry_id *a, const struct entry_id *b);
+/* The node of `from`, if there is one, is to become the node of `to`; with `exchange` and the other
+ * way round. What is `to` otherwise must be unlinked before the move. */
+int node_moves_one(struct node_table *t, const struct entry_id *from, const struct entry_id *to,
+	bool exchange, struct node_moves **out);
 
-/* Every node below directory `from`, and those of the directory and of the key of its name, are
- * moved in the same manner as store_ops.move_tree moves entries. The caller holds fs.change. */
-int node_move_tree(struct node_table *t, const struct entry_id *from, const struct entry_id *to,
-	bool exchange);
+/* Every node below directory `from`, and those of the directory and of the key of its name, are to
+ * be moved in the same manner as store_ops.move_tree moves entries. */
+int node_moves_tree(struct node_table *t, const struct entry_id *from, const struct entry_id *to,
+	bool exchange, struct node_moves **out);
+
+/* Moves them, with those that lookups have brought since; or nothing (NULL: likewise). Both free. */
+void node_move(struct node_table *t, struct node_moves *moves);
+void node_moves_cancel(struct node_table *t, struct node_moves *moves);
 
 /* Calls `fn` for every node in the table, with a ref held and without the lock, in no order; nodes
  * that come while it runs may be missed. */

@@ -18,7 +18,7 @@ static int remove_entry(struct fs *fs, struct parent *p, const struct entry_id *
 	if (!rc)
 		rc = fs_apply(fs, changes, 2);
 	if (!rc)
-		rc = tree_unlink_node(fs, id, &last);
+		tree_unlink_node(fs, id, &last);
 	rebind_end(fs);
 	last_release(&last);
 	return rc;
@@ -26,15 +26,14 @@ static int remove_entry(struct fs *fs, struct parent *p, const struct entry_id *
 
 static int remove_namespace(struct fs *fs, const struct entry_id *id)
 {
-	struct last last;
-	int rc = last_take(fs, id, clock_now(), &last);
+	struct last last = {0};
 
-	if (rc)
-		return rc;
 	rebind_begin(fs);
-	rc = fs->st->ops->ns_remove(fs->st, id->ns, clock_now());
+	int rc = last_take(fs, id, clock_now(), &last);
 	if (!rc)
-		rc = tree_unlink_node(fs, id, &last);
+		rc = fs->st->ops->ns_remove(fs->st, id->ns, clock_now());
+	if (!rc)
+		tree_unlink_node(fs, id, &last);
 	rebind_end(fs);
 	last_release(&last);
 	return rc;

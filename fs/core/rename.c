@@ -116,6 +116,7 @@ static int rename_file(struct fs *fs, struct renaming *r)
 {
 	struct change changes[4];
 	struct moving_file m;
+	struct node_moves *moves = NULL;
 	struct last replaced = {0};
 	struct node_id to;
 	int rc = resolved_new_id(&r->new, r->to.id.id.ns, ENTRY_KEY, &to);
@@ -132,17 +133,21 @@ static int rename_file(struct fs *fs, struct renaming *r)
 		rc = left;
 	else if (r->new.exists && !left)
 		rc = inherit(fs, &m.l.rec, &replaced.l.rec);
+	if (!rc)
+		rc = node_moves_one(&fs->nodes, &r->old.found.id, &to.id, false, &moves);
 	if (rc)
 		goto out;
 	changes[0] = moving_file_put(&m, &to.id);
 	changes[1] = (struct change){.op = CHANGE_REMOVE, .id = r->old.found.id};
 	rc = apply_with_parents(fs, r, changes, 2);
-	if (!rc)
-		rc = tree_unlink_node(fs, &to.id, &replaced);
-	if (!rc)
-		rc = node_move(&fs->nodes, &r->old.found.id, &to.id);
+	if (!rc) {
+		tree_unlink_node(fs, &to.id, &replaced);
+		node_move(&fs->nodes, moves);
+		moves = NULL;
+	}
 out:
 	rebind_end(fs);
+	node_moves_cancel(&fs->nodes, moves);
 	last_release(&replaced);
 	moving_file_release(&m);
 	return rc;
@@ -150,6 +155,7 @@ out:
 
 static int exchange_files(struct fs *fs, struct renaming *r)
 {
+	struct node_moves *moves = NULL;
 	struct change changes[4];
 	struct moving_file a, b;
 	int rc = moving_file_load(fs, &r->old.found.id, &a);
@@ -162,9 +168,13 @@ static int exchange_files(struct fs *fs, struct renaming *r)
 	changes[0] = moving_file_put(&a, &r->new.found.id);
 	changes[1] = moving_file_put(&b, &r->old.found.id);
 	rebind_begin(fs);
-	rc = apply_with_parents(fs, r, changes, 2);
+	rc = node_moves_one(&fs->nodes, &r->old.found.id, &r->new.found.id, true, &moves);
 	if (!rc)
-		rc = node_exchange(&fs->nodes, &r->old.found.id, &r->new.found.id);
+		rc = apply_with_parents(fs, r, changes, 2);
+	if (!rc)
+		node_move(&fs->nodes, moves);
+	else
+		node_moves_cancel(&fs->nodes, moves);
 	rebind_end(fs);
 	moving_file_release(&b);
 out_a:
@@ -217,26 +227,28 @@ static int touch_moved(struct fs *fs, const struct resolved *at, uint32_t ns, en
 	return rc;
 }
 
-/* The times of all that has moved, and of the directories. */
-static int touch_all(struct fs *fs, struct renaming *r, bool exchange)
+/* The times of all that has moved, and of the directories. All of it is in its new place already,
+ * so a time that cannot be noted is no reason to say that it is not. */
+static void touch_all(struct fs *fs, struct renaming *r, bool exchange)
 {
 	struct change parents[2];
-	int rc = touch_moved(fs, &r->new, r->to.id.id.ns, r->old.found.id.kind);
 
-	if (!rc && exchange)
-		rc = touch_moved(fs, &r->old, r->from.id.id.ns, r->new.found.id.kind);
-	return rc ? rc : apply_with_parents(fs, r, parents, 0);
+	touch_moved(fs, &r->new, r->to.id.id.ns, r->old.found.id.kind);
+	if (exchange)
+		touch_moved(fs, &r->old, r->from.id.id.ns, r->new.found.id.kind);
+	apply_with_parents(fs, r, parents, 0);
 }
 
 /* Unlinks the nodes of expired keys that are still known below a directory that others move to. */
 struct leftovers {
 	struct fs *fs;
 	const struct entry_id *dir;
+	int rc;
 };
 
 static void unlink_leftover(void *arg, struct node *n)
 {
-	const struct leftovers *left = arg;
+	struct leftovers *left = arg;
 	struct last last = {0};
 	struct node_id id;
 
@@ -246,21 +258,26 @@ static void unlink_leftover(void *arg, struct node *n)
 		(id.id.len >= left->dir->len &&
 			id.bytes[left->dir->len - 1] != left->dir->bytes[left->dir->len - 1]))
 		return;
-	last_take(left->fs, &id.id, NOW_NEVER, &last);
-	tree_unlink_node(left->fs, &id.id, &last);
+	int rc = last_take(left->fs, &id.id, NOW_NEVER, &last);
+	if (rc && rc != -ENOENT)
+		left->rc = rc;
+	else
+		tree_unlink_node(left->fs, &id.id, &last);
 	last_release(&last);
 }
 
-static void unlink_leftovers(struct fs *fs, const struct entry_id *dir)
+static int unlink_leftovers(struct fs *fs, const struct entry_id *dir)
 {
-	struct leftovers left = {fs, dir};
+	struct leftovers left = {fs, dir, 0};
+	int rc = node_each(&fs->nodes, unlink_leftover, &left);
 
-	node_each(&fs->nodes, unlink_leftover, &left);
+	return rc ? rc : left.rc;
 }
 
 static int rename_dir(struct fs *fs, struct renaming *r, bool exchange)
 {
 	bool replace = r->new.exists && !exchange;
+	struct node_moves *moves = NULL;
 	struct last replaced = {0};
 	struct entry_id from, to;
 	int rc = resolved_dir(fs, &r->old, r->from.id.id.ns, &from);
@@ -275,17 +292,21 @@ static int rename_dir(struct fs *fs, struct renaming *r, bool exchange)
 						       : -ENOTDIR;
 	rebind_begin(fs);
 	if (!rc && !exchange)
-		unlink_leftovers(fs, &to);
+		rc = unlink_leftovers(fs, &to);
+	if (!rc)
+		rc = node_moves_tree(&fs->nodes, &from, &to, exchange, &moves);
 	if (!rc)
 		rc = fs->st->ops->move_tree(fs->st, &from, &to, exchange, clock_now());
 	if (!rc && replace)
-		rc = tree_unlink_node(fs, &to, &replaced);
-	if (!rc)
-		rc = node_move_tree(&fs->nodes, &from, &to, exchange);
-	if (!rc)
-		rc = touch_all(fs, r, exchange);
+		tree_unlink_node(fs, &to, &replaced);
+	if (!rc) {
+		node_move(&fs->nodes, moves);
+		moves = NULL;
+		touch_all(fs, r, exchange);
+	}
 	fs_dirs_changed(fs);
 	rebind_end(fs);
+	node_moves_cancel(&fs->nodes, moves);
 	last_release(&replaced);
 	return rc;
 }
@@ -294,19 +315,18 @@ static int rename_namespace(struct fs *fs, struct renaming *r)
 {
 	struct last replaced = {0};
 	int64_t now = clock_now();
-	int rc;
+	int rc = 0;
 
 	if (r->flags & RENAME_EXCHANGE)
 		return -EINVAL;
-	if (r->new.exists) {
-		rc = last_take(fs, &r->new.found.id, now, &replaced);
-		if (rc)
-			return rc;
-	}
 	rebind_begin(fs);
-	rc = fs->st->ops->ns_rename(fs->st, r->old.found.id.ns, r->new.ns_name, r->new.ns_len, now);
+	if (r->new.exists)
+		rc = last_take(fs, &r->new.found.id, now, &replaced);
+	if (!rc)
+		rc = fs->st->ops->ns_rename(
+			fs->st, r->old.found.id.ns, r->new.ns_name, r->new.ns_len, now);
 	if (r->new.exists && !rc)
-		rc = tree_unlink_node(fs, &r->new.found.id, &replaced);
+		tree_unlink_node(fs, &r->new.found.id, &replaced);
 	rebind_end(fs);
 	last_release(&replaced);
 	return rc;

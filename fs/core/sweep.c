@@ -52,7 +52,7 @@ static int renew(struct fs *fs, const struct entry_id *id)
 /* Removes the entry if it has expired indeed. */
 static int expire(struct fs *fs, const struct entry_id *id, int64_t now)
 {
-	struct last last;
+	struct last last = {0};
 
 	pthread_mutex_lock(&fs->change);
 	rebind_begin(fs);
@@ -68,10 +68,10 @@ static int expire(struct fs *fs, const struct entry_id *id, int64_t now)
 
 		rc = fs_apply(fs, &remove, 1);
 		if (!rc)
-			rc = tree_unlink_node(fs, id, &last);
+			tree_unlink_node(fs, id, &last);
 	}
-	last_release(&last);
 out:
+	last_release(&last);
 	rebind_end(fs);
 	pthread_mutex_unlock(&fs->change);
 	return rc;

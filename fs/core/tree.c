@@ -1,6 +1,7 @@
 #include "fs/core/tree.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backends/base/clock.h"
@@ -124,35 +125,17 @@ void parent_release(struct parent *p)
 	loaded_release(&p->l);
 }
 
-int tree_answer(struct fs *fs, const struct node_id *id, struct node **out, struct fs_attr *attr)
-{
-	struct node *n;
-	int rc = node_lookup(&fs->nodes, &id->id, &n);
-
-	if (rc)
-		return rc;
-	rc = attr_get(fs, &id->id, n, NOW_NEVER, true, attr);
-	if (rc) {
-		node_forget(&fs->nodes, n, 1);
-		return rc;
-	}
-	*out = n;
-	return 0;
-}
-
 int last_take(struct fs *fs, const struct entry_id *id, int64_t now, struct last *last)
 {
-	struct last t = {0};
-	int rc = entry_load(fs, id, now, &t.l);
+	struct last t = {.gone = calloc(1, sizeof(*t.gone))};
+	int rc = t.gone ? entry_load(fs, id, now, &t.l) : -ENOMEM;
 
-	if (rc)
-		return rc;
-	struct node *n = id->kind == ENTRY_KEY ? node_find(&fs->nodes, id) : NULL;
+	struct node *n = !rc && id->kind == ENTRY_KEY ? node_find(&fs->nodes, id) : NULL;
 	if (n) {
 		rc = file_detach(fs, n, &t.content);
 		node_unref(&fs->nodes, n);
 	}
-	if (rc)
+	if (rc && rc != -ENOENT)
 		last_release(&t);
 	else
 		*last = t;
@@ -163,22 +146,24 @@ void last_release(struct last *last)
 {
 	loaded_release(&last->l);
 	blob_unref(last->content);
+	free(last->gone);
 	last->content = NULL;
+	last->gone = NULL;
 }
 
-int tree_unlink_node(struct fs *fs, const struct entry_id *id, const struct last *last)
+void tree_unlink_node(struct fs *fs, const struct entry_id *id, struct last *last)
 {
 	struct node *n = node_find(&fs->nodes, id);
-	struct record rec = last->l.rec;
-	uint64_t size = last->l.size;
+	struct gone *g = last->gone;
 
 	if (!n)
-		return 0;
-	file_overlay(fs, n, &rec, &size);
-	rec.ctime = clock_timespec(clock_now());
-	int rc = node_unlink(&fs->nodes, n, &rec, size, last->content);
+		return;
+	*g = (struct gone){.rec = last->l.rec, .size = last->l.size, .blob = last->content};
+	file_overlay(fs, n, &g->rec, &g->size);
+	g->rec.ctime = clock_timespec(clock_now());
+	*last = (struct last){0};
+	node_unlink(&fs->nodes, n, g);
 	node_unref(&fs->nodes, n);
-	return rc;
 }
 
 static double negative_valid(struct fs *fs, struct node *parent, const char *name, int why)

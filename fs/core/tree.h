@@ -42,24 +42,22 @@ int parent_load(struct fs *fs, struct node *n, bool removing, struct parent *p);
 struct change parent_change(struct parent *p);
 void parent_release(struct parent *p);
 
-/* Gives a new node for what was just made, with its attributes. The caller holds fs.change, under
- * which it was made. */
-int tree_answer(struct fs *fs, const struct node_id *id, struct node **out, struct fs_attr *attr);
-
 /* The last of an entry whose node the kernel knows. */
 struct last {
 	struct loaded l;
 	struct blob *content;
+	struct gone *gone; /* memory for what is left, so that unlinking cannot fail */
 };
 
 /* The entry is about to be removed or replaced: loads its attributes at `now`, and, if the kernel
  * knows it, keeps its content: all of it for those who have it open, a small one for those who are
- * about to. The caller holds fs.change, and releases it with last_release(). */
+ * about to. -ENOENT: there is none, and *last is good for tree_unlink_node() all the same. The caller
+ * holds fs.change, and releases it with last_release(). */
 int last_take(struct fs *fs, const struct entry_id *id, int64_t now, struct last *last);
 void last_release(struct last *last);
 
 /* The entry has been removed or replaced: if the kernel knows a node of it, that is an unlinked
- * node from now on. The caller holds fs.change. */
-int tree_unlink_node(struct fs *fs, const struct entry_id *id, const struct last *last);
+ * node from now on. Uses up what last_take() gave. The caller holds fs.change. */
+void tree_unlink_node(struct fs *fs, const struct entry_id *id, struct last *last);
 
 #endif

@@ -1,5 +1,6 @@
 #include "fs/core/vanish.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "backends/base/clock.h"
@@ -41,19 +42,24 @@ static bool forget_dir(struct fs *fs, const struct entry_id *dir)
 	bool recorded = fs->st->ops->view_get(v, dir, &e) == 0;
 	struct last last = {.l.rec = {.mode = entry_default_mode(fs, ENTRY_DIR),
 				    .uid = fs->opt.uid,
-				    .gid = fs->opt.gid}};
+				    .gid = fs->opt.gid},
+		.gone = calloc(1, sizeof(struct gone))};
 	if (recorded) {
 		last.l.rec = e.rec;
 		last.l.rec.xattrs = NULL;
 		last.l.rec.xattrs_len = 0;
 	}
 	fs->st->ops->view_end(v);
-	if (!gone)
+	gone = gone && last.gone;
+	if (!gone) {
+		free(last.gone);
 		goto out;
+	}
 	fs_dirs_changed(fs);
 	rebind_begin(fs);
 	tree_unlink_node(fs, dir, &last);
 	rebind_end(fs);
+	free(last.gone);
 	if (recorded && !fs->opt.readonly) {
 		struct change remove = {.op = CHANGE_REMOVE, .id = *dir};
 		fs_apply(fs, &remove, 1);
