@@ -156,6 +156,20 @@ static bool errno_fits(int rc, int fired)
 	return rc == -fired || (fired == ENOSPC && rc == -EIO);
 }
 
+/* Whether an operation that may have been done although it failed has been. */
+static bool is_done(struct run *r, const struct op *op)
+{
+	struct model found = {0}, done = {0};
+
+	model_copy(&r->m, &done);
+	plan_apply(&done, op);
+	bool is = corefs_observe(&r->core, "", &found) == 0 &&
+		digest_equal(model_digest(&found), model_digest(&done));
+	model_release(&found);
+	model_release(&done);
+	return is;
+}
+
 /* One operation with one call that fails. False: the operation was refused. */
 static bool attempt(struct run *r, const struct op *op, enum inject_kind kind, bool sync)
 {
@@ -174,7 +188,8 @@ static bool attempt(struct run *r, const struct op *op, enum inject_kind kind, b
 		r->usual[op->kind][kind] = calls < CALLS_MAX ? calls : CALLS_MAX;
 	r->faults += fired != 0;
 	r->refused += rc != 0;
-	if (!rc)
+	/* What fsync could not make durable is there all the same. */
+	if (!rc || (op->kind == OP_PUT_SYNC && is_done(r, op)))
 		plan_apply(&r->m, op);
 	if ((rc && !fired) || (rc && !errno_fits(rc, fired)))
 		wrong(r, op, "%s, when a call had failed with %s", strerror(-rc), strerror(fired));
@@ -185,6 +200,8 @@ static bool attempt(struct run *r, const struct op *op, enum inject_kind kind, b
 		return !rc;
 	compare(r, op, rc ? "after it was refused" : "after it");
 	synced = r->ok && sync ? corefs_sync(&r->core) : 0;
+	if (synced && errno_fits(synced, fired)) /* of an attempt that was under way still */
+		synced = corefs_sync(&r->core);
 	if (synced)
 		wrong(r, op, "fsync afterwards: %s", strerror(-synced));
 	return !rc;
