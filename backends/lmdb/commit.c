@@ -188,6 +188,21 @@ static int run_job(struct lmdb_store *st, struct txn *t, struct work *w)
 	return job->seal ? job->seal(st, t, job) : 0;
 }
 
+/* After a commit that failed. When LMDB has given the environment up, it is opened anew; and then the
+ * transaction may turn out to be there: its last page was written, and the error came after that. */
+static int look_after(struct lmdb_store *st, const struct txn *t, struct work *w, int rc)
+{
+	uint64_t last;
+
+	if (!env_is_broken(&st->env, w->map_alone) || env_revive(&st->env, w->map_alone, &last))
+		return rc;
+	log_warning("%s: the environment has been opened anew after an error", st->env.dir);
+	if (!t->dirty || last != t->id)
+		return rc;
+	env_own_landed(&st->env, t->id);
+	return 0;
+}
+
 static int commit_txn(struct lmdb_store *st, struct txn *t, struct work *w)
 {
 	int64_t old_expiry = atomic_load(&st->first_expiry), new_expiry = expiry_first(t);
@@ -196,6 +211,8 @@ static int commit_txn(struct lmdb_store *st, struct txn *t, struct work *w)
 	atomic_store(&st->first_expiry, new_expiry < old_expiry ? new_expiry : old_expiry);
 	uint64_t serial = t->serial;
 	int rc = env_write_commit(t);
+	if (rc)
+		rc = look_after(st, t, w, rc);
 	atomic_store(&st->first_expiry, rc ? old_expiry : new_expiry);
 	if (rc)
 		return rc;
@@ -307,7 +324,7 @@ static void look_for_dead_readers(struct lmdb_store *st)
 	if (usage.used < st->committer.readers_checked + READERS_CHECK_EVERY)
 		return;
 	st->committer.readers_checked = usage.used;
-	mdb_reader_check(st->env.mdb, NULL);
+	env_check_readers(&st->env);
 }
 
 /* Commits what the groups up to *seq made; UINT64_MAX: all, and *seq says how far that was. Caller

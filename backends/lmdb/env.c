@@ -43,8 +43,7 @@ int env_error(const struct env *e, int rc, const char *doing)
 	case EROFS:
 		return -rc;
 	default:
-		log_error("%s: %s: %s%s", e->dir, doing, mdb_strerror(rc),
-			rc == MDB_PANIC ? "; the environment must be mounted again" : "");
+		log_error("%s: %s: %s", e->dir, doing, mdb_strerror(rc));
 		return rc > 0 ? -rc : -EIO;
 	}
 }
@@ -193,6 +192,8 @@ int env_set_map_size(struct env *e, size_t size)
 	MDB_envinfo info;
 	int rc = 0;
 
+	if (!e->mdb)
+		return -EIO;
 	if (size) {
 		void *trial = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_NORESERVE, e->fd, 0);
 
@@ -219,10 +220,79 @@ int env_grow(struct env *e)
 
 int env_adopt_size(struct env *e)
 {
+	uint64_t last;
+
 	pthread_mutex_lock(&e->writer);
-	int rc = env_set_map_size(e, 0);
+	int rc = e->broken || env_is_broken(e, false) ? env_revive(e, false, &last)
+						      : env_set_map_size(e, 0);
 	pthread_mutex_unlock(&e->writer);
 	return rc;
+}
+
+bool env_is_broken(struct env *e, bool alone)
+{
+	MDB_txn *txn = NULL;
+
+	if (!alone)
+		gate_enter(&e->map, false);
+	if (e->mdb && mdb_txn_begin(e->mdb, NULL, MDB_RDONLY, &txn) == MDB_PANIC)
+		e->broken = true;
+	if (!alone)
+		gate_leave(&e->map);
+	if (txn)
+		mdb_txn_abort(txn);
+	return e->broken;
+}
+
+/* All but what others hold. Alone. */
+static int reopen(struct env *e)
+{
+	uint64_t known = e->known_last;
+	char why[256] = "";
+	MDB_txn *txn;
+
+	for (size_t i = 0; i < e->pool_n; i++)
+		mdb_txn_abort(e->pool[i]);
+	e->pool_n = 0;
+	if (e->mdb)
+		mdb_env_close(e->mdb);
+	e->mdb = NULL;
+	for (int i = 0; i < OWN_COUNT; i++)
+		atomic_store(&e->own[i], 0);
+	int rc = open_mdb(e, e->dir, e->map_size);
+	if (rc == 0)
+		rc = own_open(e, why, sizeof(why)) ? EIO : 0;
+	if (rc == 0)
+		rc = mdb_txn_begin(e->mdb, NULL, MDB_RDONLY, &txn);
+	if (rc == 0) {
+		e->reopen_handles(e->handles_arg, txn);
+		mdb_txn_commit(txn); /* which keeps them */
+	}
+	/* What others have committed meanwhile is to be noticed as ever. */
+	e->known_last = known;
+	return rc;
+}
+
+int env_revive(struct env *e, bool alone, uint64_t *last)
+{
+	MDB_envinfo info;
+
+	if (!alone)
+		env_alone_begin(e);
+	int rc = reopen(e);
+	e->broken = rc != 0;
+	if (rc && e->mdb) {
+		mdb_env_close(e->mdb);
+		e->mdb = NULL;
+	}
+	if (rc == 0) {
+		mdb_env_info(e->mdb, &info);
+		e->map_size = info.me_mapsize;
+		*last = info.me_last_txnid;
+	}
+	if (!alone)
+		env_alone_end(e);
+	return env_error(e, rc, "opening it anew after an error");
 }
 
 bool env_db_present(struct txn *t, const void *name, size_t len)
@@ -266,7 +336,8 @@ int env_db_create(struct env *e, const char *name, unsigned flags, _Atomic MDB_d
 
 	if (dbi) {
 		env_alone_begin(e);
-		mdb_dbi_close(e->mdb, dbi);
+		if (e->mdb)
+			mdb_dbi_close(e->mdb, dbi);
 		atomic_store(handle, 0);
 		env_alone_end(e);
 	}
@@ -301,12 +372,21 @@ int env_own_create(struct env *e)
 	return 0;
 }
 
+void env_check_readers(struct env *e)
+{
+	gate_enter(&e->map, false);
+	if (e->mdb)
+		mdb_reader_check(e->mdb, NULL);
+	gate_leave(&e->map);
+}
+
 void env_usage(struct env *e, bool nested, struct env_usage *out)
 {
 	MDB_envinfo info = {0};
 
 	gate_enter(&e->map, nested);
-	mdb_env_info(e->mdb, &info);
+	if (e->mdb)
+		mdb_env_info(e->mdb, &info);
 	gate_leave(&e->map);
 	out->used = (info.me_last_pgno + 1) * e->page_size;
 	out->last_txn = info.me_last_txnid;

@@ -44,12 +44,14 @@ enum {
 	ENV_DBS_MAX = 8192, /* each read transaction has an array of this size (LMDB touches only
 			       what is used) */
 	ENV_POOL_MAX = 64, /* read transactions kept for use again */
-	ENV_REMAP = -ERESTART, /* begin again after env_adopt_size() */
+	ENV_REMAP = -ERESTART, /* begin again after env_adopt_size(), or when the environment has
+				  been opened anew, which that does too */
 	ENV_MAP_FULL = -EXFULL, /* abort, env_grow(), and do it again */
 };
 
 struct env {
-	MDB_env *mdb;
+	MDB_env *mdb; /* writer and map alone; NULL: it is broken, and could not be opened anew */
+	bool broken; /* writer: LMDB refuses everything until it is opened anew */
 	char *dir;
 	bool readonly;
 	int fd; /* the data file: the lock against a second kvfs, and space.c's */
@@ -79,6 +81,10 @@ struct env {
 	void (*release_pins)(void *arg);
 	void *pins_arg;
 	atomic_bool alone_wanted;
+
+	/* Opens its handles again, in this transaction of the environment that was opened anew. */
+	void (*reopen_handles)(void *arg, MDB_txn *txn);
+	void *handles_arg;
 };
 
 struct ns;
@@ -115,6 +121,9 @@ int env_write_begin(struct env *e, struct txn *t);
 int env_write_commit(struct txn *t);
 void env_write_abort(struct txn *t);
 
+/* A commit that failed is there all the same (env_revive). */
+void env_own_landed(struct env *e, uint64_t id);
+
 /* Doubles the map; sets its size (0: what the file says). Caller holds env.writer, without a
  * transaction. */
 int env_grow(struct env *e);
@@ -137,10 +146,21 @@ bool env_own_present(struct txn *t);
  * more, or 0; the new one. Caller holds env.writer, without a transaction. */
 int env_db_create(struct env *e, const char *name, unsigned flags, _Atomic MDB_dbi *dbi);
 
+/* Opens the environment anew when LMDB has given it up (a meta page could not be written: it refuses
+ * everything from then on). `alone`: the caller is so already. *last: the newest transaction that it
+ * has. Caller holds env.writer, without a transaction. */
+int env_revive(struct env *e, bool alone, uint64_t *last);
+
+/* Whether LMDB has given the environment up; to be asked after a commit that failed. As above. */
+bool env_is_broken(struct env *e, bool alone);
+
 bool env_name_reserved(const void *name, size_t len);
 
 /* The newest transaction of another program, as far as a snapshot shows it. */
 uint64_t env_foreign(struct env *e, uint64_t snapshot);
+
+/* Clears the slots that dead processes have left in LMDB's table of readers. */
+void env_check_readers(struct env *e);
 
 struct env_usage {
 	uint64_t used; /* bytes up to the last page in use */

@@ -388,3 +388,19 @@ int ns_write_handle(struct txn *t, struct ns *ns, MDB_dbi *dbi)
 	*dbi = handle;
 	return 0;
 }
+
+void ns_reopen_handles(void *table, MDB_txn *txn)
+{
+	struct ns_table *t = table;
+	struct ns *ns;
+
+	for (uint32_t i = 1; (ns = ns_get(t, i)); i++) {
+		MDB_dbi dbi = 0;
+
+		if (!atomic_load(&ns->dbi))
+			continue;
+		if (mdb_dbi_open(txn, ns->name, 0, &dbi))
+			dbi = 0;
+		atomic_store(&ns->dbi, dbi);
+	}
+}

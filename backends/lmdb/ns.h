@@ -75,6 +75,9 @@ int ns_open(struct ns_table *t, struct env *e, const void *name, size_t len, str
 int ns_next_name(struct ns_table *t, struct env *e, const void *after, size_t after_len, void *name,
 	size_t cap, size_t *len);
 
+/* env.reopen_handles; `table`: struct ns_table *. */
+void ns_reopen_handles(void *table, MDB_txn *txn);
+
 /* The handle to write through in this transaction. -ESTALE: another program has dropped the
  * database (t->missing says which). */
 int ns_write_handle(struct txn *t, struct ns *ns, MDB_dbi *dbi);

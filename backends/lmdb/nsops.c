@@ -139,7 +139,7 @@ static void drop_undone(struct lmdb_store *st, struct job *job)
 		return;
 	j->dropped = false;
 	atomic_store(&j->ns->dbi, 0);
-	if (mdb_txn_begin(st->env.mdb, NULL, MDB_RDONLY, &txn))
+	if (!st->env.mdb || mdb_txn_begin(st->env.mdb, NULL, MDB_RDONLY, &txn))
 		return;
 	if (mdb_dbi_open(txn, j->ns->name, 0, &dbi) == 0)
 		atomic_store(&j->ns->dbi, dbi);
@@ -315,7 +315,7 @@ static int find_target(struct lmdb_store *st, const void *name, size_t len, stru
 		return 0;
 	pthread_mutex_lock(&st->env.writer);
 	env_alone_begin(&st->env);
-	if (atomic_load(&ns->dbi))
+	if (atomic_load(&ns->dbi) && st->env.mdb)
 		mdb_dbi_close(st->env.mdb, atomic_load(&ns->dbi));
 	ns_retire(&st->namespaces, ns);
 	env_alone_end(&st->env);

@@ -314,6 +314,8 @@ int lmdb_store_open(const struct lmdb_options *o, struct store **out, char *why,
 	st->base.blobs = blob_pool_new(blobs, BLOB_THRESHOLD, BLOB_BUDGET);
 	st->pending = pending_new();
 	rc = namespaces_init(&st->namespaces);
+	st->env.reopen_handles = ns_reopen_handles;
+	st->env.handles_arg = &st->namespaces;
 	if (rc == 0)
 		rc = st->base.blobs && st->pending ? start(st, why, why_cap) : -ENOMEM;
 	if (rc) {

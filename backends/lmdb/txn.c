@@ -36,6 +36,8 @@ static int read_txn(struct env *e, MDB_txn **out)
 	MDB_txn *txn = pool_take(e);
 	int rc;
 
+	if (!e->mdb)
+		return MDB_PANIC;
 	if (txn) {
 		rc = mdb_txn_renew(txn);
 		if (rc == 0)
@@ -63,7 +65,7 @@ int env_read_begin(struct env *e, bool nested, struct txn *t)
 	int rc = read_txn(e, &new.mdb);
 	if (rc) {
 		gate_leave(&e->map);
-		return env_error(e, rc, "beginning to read");
+		return rc == MDB_PANIC ? ENV_REMAP : env_error(e, rc, "beginning to read");
 	}
 	new.id = mdb_txn_id(new.mdb);
 	*t = new;
@@ -110,6 +112,11 @@ static void book_landed(struct env *e, uint64_t id, bool ok)
 	pthread_mutex_unlock(&e->ids_lock);
 }
 
+void env_own_landed(struct env *e, uint64_t id)
+{
+	book_landed(e, id, true);
+}
+
 uint64_t env_foreign(struct env *e, uint64_t snapshot)
 {
 	pthread_mutex_lock(&e->ids_lock);
@@ -123,8 +130,18 @@ uint64_t env_foreign(struct env *e, uint64_t snapshot)
 int env_write_begin(struct env *e, struct txn *t)
 {
 	struct txn new = {.env = e, .writes = true, .serial = ++e->serial};
-	int rc = mdb_txn_begin(e->mdb, NULL, 0, &new.mdb);
+	uint64_t last;
+	int rc = e->broken ? env_revive(e, false, &last) : 0;
 
+	if (rc)
+		return rc;
+	rc = mdb_txn_begin(e->mdb, NULL, 0, &new.mdb);
+	if (rc == MDB_PANIC) {
+		rc = env_revive(e, false, &last);
+		if (rc)
+			return rc;
+		rc = mdb_txn_begin(e->mdb, NULL, 0, &new.mdb);
+	}
 	while (rc == MDB_MAP_RESIZED) {
 		rc = env_set_map_size(e, 0);
 		if (rc)

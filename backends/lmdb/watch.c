@@ -114,7 +114,7 @@ static void *watch_main(void *arg)
 		if (w->fn)
 			look(st);
 		if (round % READERS_EVERY == 0)
-			mdb_reader_check(st->env.mdb, NULL);
+			env_check_readers(&st->env);
 		/* After a long call of the watcher, do not make up for the looks that were missed.
 		 */
 		struct timespec now;
