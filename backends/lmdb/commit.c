@@ -277,19 +277,8 @@ static void finish(struct lmdb_store *st, struct work *w, int rc)
 		w->job->result = rc;
 }
 
-static void note_durable(struct lmdb_store *st, uint64_t seq)
-{
-	struct committer *c = &st->committer;
-
-	pthread_mutex_lock(&c->lock);
-	if (seq > c->durable)
-		c->durable = seq;
-	pthread_cond_broadcast(&c->done);
-	pthread_mutex_unlock(&c->lock);
-}
-
-/* The book of attempts, for those who wait. */
-static void note_attempt(struct lmdb_store *st, uint64_t seq, int rc)
+/* The book of attempts, for those who wait: up to `stored` went well, up to `seq` came out so. */
+static void note_attempt(struct lmdb_store *st, uint64_t stored, uint64_t seq, int rc)
 {
 	struct committer *c = &st->committer;
 	int before = atomic_exchange(&st->commit_error, rc);
@@ -307,9 +296,11 @@ static void note_attempt(struct lmdb_store *st, uint64_t seq, int rc)
 	if (rc) {
 		c->failures++;
 		c->failed_seq = seq;
-	} else if (seq > c->durable) {
-		c->durable = seq;
+	} else {
+		stored = seq;
 	}
+	if (stored > c->durable)
+		c->durable = stored;
 	pthread_cond_broadcast(&c->done);
 	pthread_mutex_unlock(&c->lock);
 }
@@ -355,7 +346,7 @@ static int commit_upto(struct lmdb_store *st, struct job *job, uint64_t *seq)
 /* On a full medium a large commit may find no room although smaller ones would: removals need new
  * pages before they give old ones back. So the oldest groups first, as many as there is room for.
  */
-static int commit_pieces(struct lmdb_store *st, uint64_t seq)
+static int commit_pieces(struct lmdb_store *st, uint64_t seq, uint64_t *stored)
 {
 	size_t max = atomic_load(&st->pending_count);
 	uint64_t upto, tried = UINT64_MAX;
@@ -375,25 +366,32 @@ static int commit_pieces(struct lmdb_store *st, uint64_t seq)
 		tried = upto;
 		rc = commit_upto(st, NULL, &upto);
 		if (rc == 0)
-			note_durable(st, upto);
+			*stored = upto;
 	}
 	return rc;
 }
 
 int commit_run(struct lmdb_store *st, struct job *job)
 {
-	uint64_t seq = UINT64_MAX;
+	uint64_t seq = UINT64_MAX, stored = 0;
 
 	pthread_mutex_lock(&st->env.writer);
 	int rc = commit_upto(st, job, &seq);
-	if (rc == -ENOSPC && !job)
-		rc = commit_pieces(st, seq);
+	if (rc && job) {
+		/* Its caller is told. What is pending may be stored without it; and if nothing is,
+		 * there is no error that new changes would have to wait for. */
+		job->result = rc;
+		seq = UINT64_MAX;
+		rc = commit_upto(st, NULL, &seq);
+	}
+	if (rc == -ENOSPC)
+		rc = commit_pieces(st, seq, &stored);
 	if (rc == 0)
 		look_for_dead_readers(st);
 	pthread_mutex_unlock(&st->env.writer);
 	if (rc == 0)
 		watch_committed(st);
-	note_attempt(st, seq, rc);
+	note_attempt(st, stored, seq, rc);
 	return rc;
 }
 
