@@ -113,16 +113,26 @@ static int make(struct corefs *c, const struct op *op)
 	return rc;
 }
 
+static _Thread_local size_t written;
+
+size_t corefs_written(void)
+{
+	return written;
+}
+
 static int write_all(struct corefs *c, struct node *n, const struct op *op, size_t off)
 {
 	enum { STEP = 128 << 10 };
 	struct content *data = content_new(op->seed, op->len);
 	int rc = 0;
 
-	for (size_t done = 0; done < op->len && !rc; done += STEP) {
-		size_t len = op->len - done < STEP ? op->len - done : STEP;
+	written = 0;
+	while (written < op->len && !rc) {
+		size_t len = op->len - written < STEP ? op->len - written : STEP;
 
-		rc = fs_write(c->fs, n, off + done, data->bytes + done, len);
+		rc = fs_write(c->fs, n, off + written, data->bytes + written, len);
+		if (!rc)
+			written += len;
 	}
 	content_unref(data);
 	return rc;
@@ -248,6 +258,7 @@ static int rename_or_remove(struct corefs *c, const struct op *op)
 
 int corefs_run(struct corefs *c, const struct op *op)
 {
+	written = SIZE_MAX;
 	switch (op->kind) {
 	case OP_PUT:
 	case OP_PUT_SYNC:

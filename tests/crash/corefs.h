@@ -23,6 +23,10 @@ int corefs_open(struct corefs *c, const char *dir, bool started);
 int corefs_close(struct corefs *c);
 
 int corefs_run(struct corefs *c, const struct op *op);
+
+/* How many bytes this thread's last operation wrote before it failed; SIZE_MAX: it did not come to
+ * that. What they make of the file is stored when it is closed, as on any filesystem. */
+size_t corefs_written(void);
 int corefs_sync(struct corefs *c);
 
 /* A path's node, looked up once more, until it is forgotten. */

@@ -156,9 +156,12 @@ static bool errno_fits(int rc, int fired)
 	return rc == -fired || (fired == ENOSPC && rc == -EIO);
 }
 
-/* Whether an operation that may have been done although it failed has been. */
+/* Whether an operation that may have been done although it failed has been: what was written until
+ * then, or what fsync could not make durable. */
 static bool is_done(struct run *r, const struct op *op)
 {
+	if (op->kind != OP_PUT && op->kind != OP_PUT_SYNC && op->kind != OP_PATCH)
+		return false;
 	struct model found = {0}, done = {0};
 
 	model_copy(&r->m, &done);
@@ -188,9 +191,11 @@ static bool attempt(struct run *r, const struct op *op, enum inject_kind kind, b
 		r->usual[op->kind][kind] = calls < CALLS_MAX ? calls : CALLS_MAX;
 	r->faults += fired != 0;
 	r->refused += rc != 0;
-	/* What fsync could not make durable is there all the same. */
-	if (!rc || (op->kind == OP_PUT_SYNC && is_done(r, op)))
-		plan_apply(&r->m, op);
+	struct op done = *op;
+	if (rc && corefs_written() != SIZE_MAX)
+		done.len = corefs_written();
+	if (!rc || (corefs_written() != SIZE_MAX && is_done(r, &done)))
+		plan_apply(&r->m, &done);
 	if ((rc && !fired) || (rc && !errno_fits(rc, fired)))
 		wrong(r, op, "%s, when a call had failed with %s", strerror(-rc), strerror(fired));
 	if (synced && !errno_fits(synced, fired))
@@ -199,7 +204,7 @@ static bool attempt(struct run *r, const struct op *op, enum inject_kind kind, b
 	if (!fired)
 		return !rc;
 	compare(r, op, rc ? "after it was refused" : "after it");
-	synced = r->ok && sync ? corefs_sync(&r->core) : 0;
+	synced = r->ok ? corefs_sync(&r->core) : 0;
 	if (synced && errno_fits(synced, fired)) /* of an attempt that was under way still */
 		synced = corefs_sync(&r->core);
 	if (synced)
