@@ -26,6 +26,11 @@ static size_t events_n, events_cap;
 
 void journal_begin(const char *path)
 {
+	if (path) {
+		for (size_t i = 0; i < events_n; i++)
+			free(events[i].bytes);
+		events_n = 0;
+	}
 	snprintf(file, sizeof(file), "%s", path ? path : "");
 	atomic_store(&on, path != NULL);
 }

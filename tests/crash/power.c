@@ -17,7 +17,9 @@
  * included; the folder's entry is durable (the store syncs the folder when it makes the file, which
  * is not looked at here). LMDB's lock file may be lost or hold anything.
  *
- *   crash_power [--seed N] [--moments N]
+ *   crash_power [--seed N] [--moments N] [--seconds N]
+ *
+ * With --seconds it goes on with the next seed until they are over.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -280,11 +282,11 @@ static void setup(struct run *r, unsigned long seed)
 	snprintf(r->clock, sizeof(r->clock), "%s/clock", r->top);
 	snprintf(text, sizeof(text), "1800000000\n");
 	write_file(r->clock, text, strlen(text));
-	setenv("KVFS_CLOCK", r->clock, 1);
+	/* The time stands still; later seeds go on with what the first one's file said. */
+	if (!clock_is_set_by_test() && (setenv("KVFS_CLOCK", r->clock, 1) || clock_init()))
+		abort();
 	r->h.large = 2 << 20;
 	history_begin(&r->h, 1800000000);
-	if (clock_init())
-		abort();
 }
 
 static void teardown(struct run *r, bool ok)
@@ -323,9 +325,9 @@ static bool run(struct run *r, unsigned long moments)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"seed", required_argument, NULL, 's'},
-		{"moments", required_argument, NULL, 'm'}, {0}};
-	unsigned long seed = 1, moments = 200;
-	struct run r;
+		{"moments", required_argument, NULL, 'm'},
+		{"seconds", required_argument, NULL, 't'}, {0}};
+	unsigned long seed = 1, moments = 200, seconds = 0;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -333,13 +335,23 @@ int main(int argc, char **argv)
 			seed = strtoul(optarg, NULL, 10);
 		else if (c == 'm')
 			moments = strtoul(optarg, NULL, 10);
+		else if (c == 't')
+			seconds = strtoul(optarg, NULL, 10);
 		else
 			return 2;
 	}
 	umask(0);
-	setup(&r, seed);
-	printf("seed %lu: ", seed);
-	bool ok = run(&r, moments);
-	teardown(&r, ok);
-	return ok ? 0 : 1;
+	int64_t end = history_clock() + (int64_t)seconds * 1000000000;
+	do {
+		struct run r;
+
+		setup(&r, seed);
+		printf("seed %lu: ", seed++);
+		fflush(stdout);
+		bool ok = run(&r, moments);
+		teardown(&r, ok);
+		if (!ok)
+			return 1;
+	} while (history_clock() < end);
+	return 0;
 }
