@@ -122,11 +122,13 @@ struct store_ops {
 	int (*ns_next)(struct store *st, const void *after, size_t after_len, void *name,
 		size_t cap, size_t *len);
 
-	/* Durable when they return. create: -EEXIST, -EPERM (a name the store reserves).
+	/* Durable when they return. create: with the attributes of its own directory (`rec`; NULL:
+	 * none), in one step. -EEXIST, -EPERM (a name the store reserves).
 	 * remove: -ENOTEMPTY while a live key or a made directory is in it, -ENOENT.
 	 * rename: -ENOENT, -ENOTEMPTY (the target exists and is not empty; an empty one is
 	 * replaced), -EPERM. The number of a renamed namespace stays. */
-	int (*ns_create)(struct store *st, const void *name, size_t len, uint32_t *ns);
+	int (*ns_create)(struct store *st, const void *name, size_t len, const struct record *rec,
+		uint32_t *ns);
 	int (*ns_remove)(struct store *st, uint32_t ns, int64_t now);
 	int (*ns_rename)(struct store *st, uint32_t ns, const void *name, size_t len, int64_t now);
 

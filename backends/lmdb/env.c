@@ -259,6 +259,7 @@ static int reopen(struct env *e)
 	e->mdb = NULL;
 	for (int i = 0; i < OWN_COUNT; i++)
 		atomic_store(&e->own[i], 0);
+	e->opened++;
 	int rc = open_mdb(e, e->dir, e->map_size);
 	if (rc == 0)
 		rc = own_open(e, why, sizeof(why)) ? EIO : 0;

@@ -51,6 +51,7 @@ enum {
 
 struct env {
 	MDB_env *mdb; /* writer and map alone; NULL: it is broken, and could not be opened anew */
+	unsigned opened; /* writer: how often it has been opened anew; handles are of one opening */
 	bool broken; /* writer: LMDB refuses everything until it is opened anew */
 	char *dir;
 	bool readonly;

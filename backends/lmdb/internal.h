@@ -146,7 +146,8 @@ int lmdb_sync(struct store *base, uint64_t seq);
 /* tree.c, nsops.c */
 int lmdb_move_tree(struct store *base, const struct entry_id *from, const struct entry_id *to,
 	bool exchange, int64_t now);
-int lmdb_ns_create(struct store *base, const void *name, size_t len, uint32_t *ns);
+int lmdb_ns_create(
+	struct store *base, const void *name, size_t len, const struct record *rec, uint32_t *ns);
 int lmdb_ns_remove(struct store *base, uint32_t ns, int64_t now);
 int lmdb_ns_rename(struct store *base, uint32_t ns, const void *name, size_t len, int64_t now);
 

@@ -137,6 +137,18 @@ static void give_id(struct ns_table *t, struct ns *ns)
 	pthread_mutex_unlock(&t->lock);
 }
 
+int ns_with_id(struct ns_table *t, const void *name, size_t len, struct ns **out)
+{
+	struct ns *ns = ns_lookup(t, name, len);
+	int rc = ns ? 0 : ns_add(t, name, len, 0, true, &ns);
+
+	if (rc)
+		return rc;
+	give_id(t, ns);
+	*out = ns;
+	return 0;
+}
+
 void ns_retire(struct ns_table *t, struct ns *ns)
 {
 	pthread_mutex_lock(&t->lock);

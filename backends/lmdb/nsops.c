@@ -20,54 +20,89 @@ struct ns_job {
 	struct ns *ns;
 	int64_t now;
 	bool dropped; /* ns' handle is closed */
+	const struct record *rec; /* creating: of its directory, or NULL */
+	MDB_dbi dbi; /* creating, renaming: the database of the new name, */
+	unsigned opened; /* and the opening of the environment that the handle is of */
 	/* Renaming. */
 	const void *name;
 	size_t len;
 	struct ns *target; /* an empty one of that name, or NULL */
-	MDB_dbi dbi; /* the database of the new name */
 };
 
-static bool is_there(struct env *e, const void *name, size_t len, int *rc)
+/* Where the job's new handle goes; 0, to be opened when it is asked for, where the environment has
+ * been opened anew after it. */
+static MDB_dbi landed_handle(struct lmdb_store *st, const struct ns_job *j)
 {
-	struct txn t;
-
-	*rc = env_write_begin(e, &t);
-	if (*rc)
-		return false;
-	bool there = env_db_present(&t, name, len);
-	env_write_abort(&t);
-	return there;
+	return j->opened == st->env.opened ? j->dbi : 0;
 }
 
-int lmdb_ns_create(struct store *base, const void *name, size_t len, uint32_t *number)
+static int create_run(struct lmdb_store *st, struct txn *t, struct job *job)
 {
-	struct lmdb_store *st = lmdb_store(base);
-	struct ns_table *table = &st->namespaces;
-	char text[ENV_KEY_MAX + 1];
-	_Atomic MDB_dbi dbi = 0;
-	int rc = st->base.readonly ? -EROFS : ns_name_check(name, len);
+	struct ns_job *j = (struct ns_job *)job;
+	struct entry_id dir = {.ns = j->ns->number, .kind = ENTRY_DIR};
+	struct node_stamp stamp = {.txn = t->id};
 
-	/* What was done before is durable before. */
-	if (rc == 0)
-		rc = lmdb_sync(base, UINT64_MAX);
+	if (env_db_present(t, j->ns->name, j->ns->len))
+		return -EEXIST;
+	t->dirty = true;
+	j->opened = st->env.opened;
+	int rc = mdb_dbi_open(t->mdb, j->ns->name, MDB_CREATE, &j->dbi);
+	if (rc == MDB_DBS_FULL)
+		return -ENFILE;
+	rc = env_error(t->env, rc, "making a database");
+	if (rc == 0 && j->rec)
+		rc = node_put_record(st, t, &dir, &stamp, j->rec);
+	return rc;
+}
+
+static void create_landed(struct lmdb_store *st, struct job *job)
+{
+	struct ns_job *j = (struct ns_job *)job;
+
+	atomic_store(&j->ns->dbi, landed_handle(st, j));
+}
+
+/* What is known of the name without being there: made known now, or dropped by another program, and
+ * its handle with it. -EEXIST. */
+static int create_prepare(struct lmdb_store *st, const void *name, size_t len, struct ns **out)
+{
+	struct ns *ns;
+	int rc = ns_open(&st->namespaces, &st->env, name, len, &ns);
+
+	if (rc == 0 || rc == -EOPNOTSUPP)
+		return -EEXIST;
+	if (rc != -ENOENT)
+		return rc;
+	rc = ns_with_id(&st->namespaces, name, len, &ns);
 	if (rc)
 		return rc;
-	memcpy(text, name, len);
-	text[len] = '\0';
-	pthread_mutex_lock(&st->env.writer);
-	struct ns *ns = ns_lookup(table, name, len);
-	if (is_there(&st->env, name, len, &rc))
-		rc = -EEXIST;
+	if (atomic_load(&ns->dbi)) {
+		pthread_mutex_lock(&st->env.writer);
+		env_alone_begin(&st->env);
+		if (st->env.mdb)
+			mdb_dbi_close(st->env.mdb, atomic_load(&ns->dbi));
+		atomic_store(&ns->dbi, 0);
+		env_alone_end(&st->env);
+		pthread_mutex_unlock(&st->env.writer);
+	}
+	*out = ns;
+	return 0;
+}
+
+int lmdb_ns_create(struct store *base, const void *name, size_t len, const struct record *rec,
+	uint32_t *number)
+{
+	struct lmdb_store *st = lmdb_store(base);
+	struct ns_job j = {
+		.job = {.run = create_run, .landed = create_landed, .handles = true}, .rec = rec};
+	int rc = st->base.readonly ? -EROFS : ns_name_check(name, len);
+
 	if (rc == 0)
-		rc = env_db_create(&st->env, text, 0, ns ? &ns->dbi : &dbi);
-	pthread_mutex_unlock(&st->env.writer);
-	if (rc == ENV_MAP_FULL)
-		rc = -ENOSPC;
-	/* Finding it gives it its numbers. */
+		rc = create_prepare(st, name, len, &j.ns);
 	if (rc == 0)
-		rc = ns_open(table, &st->env, name, len, &ns);
+		rc = commit_job(st, &j.job);
 	if (rc == 0)
-		*number = ns->number;
+		*number = j.ns->number;
 	return rc;
 }
 
@@ -250,6 +285,7 @@ static int rename_target(struct lmdb_store *st, struct txn *t, struct ns_job *j)
 	memcpy(text, j->name, j->len);
 	text[j->len] = '\0';
 	t->dirty = true;
+	j->opened = st->env.opened;
 	if (!env_db_present(t, j->name, j->len))
 		return env_error(t->env, mdb_dbi_open(t->mdb, text, MDB_CREATE, &j->dbi),
 			"making a database");
@@ -295,7 +331,7 @@ static void rename_landed(struct lmdb_store *st, struct job *job)
 		ns_retire(&st->namespaces, j->target);
 	}
 	ns_set_name(&st->namespaces, j->ns, j->name, j->len);
-	atomic_store(&j->ns->dbi, j->dbi);
+	atomic_store(&j->ns->dbi, landed_handle(st, j));
 }
 
 /* What has the name now: *target, or NULL. -EEXIST: no namespace. A name that another program has

@@ -106,17 +106,6 @@ static int memory_ns_next(
 	return rc;
 }
 
-static int memory_ns_create(struct store *st, const void *name, size_t len, uint32_t *ns)
-{
-	struct memory_store *ms = memory(st);
-	int rc;
-
-	pthread_rwlock_wrlock(&ms->lock);
-	rc = ns_table_add(&ms->namespaces, name, len, ns);
-	pthread_rwlock_unlock(&ms->lock);
-	return rc;
-}
-
 static int memory_ns_remove(struct store *st, uint32_t ns, int64_t now)
 {
 	struct memory_store *ms = memory(st);
@@ -424,6 +413,31 @@ out:
 	for (size_t i = 0; fresh && i < n; i++)
 		node_free(fresh[i]);
 	free(fresh);
+	return rc;
+}
+
+static int memory_ns_create(
+	struct store *st, const void *name, size_t len, const struct record *rec, uint32_t *ns)
+{
+	struct memory_store *ms = memory(st);
+	uint32_t number;
+
+	pthread_rwlock_wrlock(&ms->lock);
+	int rc = ns_table_add(&ms->namespaces, name, len, &number);
+	pthread_rwlock_unlock(&ms->lock);
+	if (rc == 0 && rec) {
+		struct change put = {
+			.op = CHANGE_PUT, .id = {.ns = number, .kind = ENTRY_DIR}, .rec = rec};
+
+		rc = memory_apply(st, &put, 1, NULL);
+		if (rc) {
+			pthread_rwlock_wrlock(&ms->lock);
+			ns_drop(ms, number);
+			pthread_rwlock_unlock(&ms->lock);
+		}
+	}
+	if (rc == 0)
+		*ns = number;
 	return rc;
 }
 

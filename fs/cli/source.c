@@ -93,7 +93,7 @@ static int open_namespace(
 	int rc = st->ops->ns_find(st, s->ns, s->ns_len, ns);
 
 	if (rc == -ENOENT && !st->readonly)
-		rc = st->ops->ns_create(st, s->ns, s->ns_len, ns);
+		rc = st->ops->ns_create(st, s->ns, s->ns_len, NULL, ns);
 	if (rc == -ENOENT)
 		snprintf(why, why_cap, "there is no such namespace, and ro does not make one");
 	else if (rc == -EOPNOTSUPP)

@@ -160,17 +160,11 @@ static int make_namespace(struct fs *fs, const char *name, struct making *m)
 	if (!rc && !m->spare)
 		rc = -ENOMEM;
 	if (!rc)
-		rc = fs->st->ops->ns_create(fs->st, r.ns_name, r.ns_len, &ns);
-	if (!rc) {
-		m->id.id = id_dir(ns, m->id.bytes, 0);
-		struct change put = {.op = CHANGE_PUT, .id = m->id.id, .rec = &m->rec};
-
-		rc = fs_apply(fs, &put, 1);
-		if (rc) /* it is empty still */
-			fs->st->ops->ns_remove(fs->st, ns, clock_now());
-	}
+		rc = fs->st->ops->ns_create(fs->st, r.ns_name, r.ns_len, &m->rec, &ns);
 	if (rc)
 		node_spare_free(m->spare);
+	else
+		m->id.id = id_dir(ns, m->id.bytes, 0);
 	return rc;
 }
 

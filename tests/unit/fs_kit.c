@@ -28,7 +28,7 @@ void env_open(struct env *e, char sep, const struct fs_options *more)
 	opt.umask = 022;
 	set_clock("1000000000");
 	assert_int_equal(memory_store_open(&e->st), 0);
-	assert_int_equal(e->st->ops->ns_create(e->st, "n", 1, &e->ns), 0);
+	assert_int_equal(e->st->ops->ns_create(e->st, "n", 1, NULL, &e->ns), 0);
 	assert_int_equal(fs_open(e->st, e->ns, &opt, &e->fs), 0);
 }
 

@@ -157,8 +157,8 @@ static void test_only_plain_maps_are_namespaces(void **state)
 	assert_int_equal(k->ops->ns_find(k->st, "dup", 3, &ns), -EOPNOTSUPP);
 	assert_int_equal(k->ops->ns_find(k->st, "record", 6, &ns), -ENOENT);
 	assert_int_equal(k->ops->ns_find(k->st, "kvfs:nodes", 10, &ns), -ENOENT);
-	assert_int_equal(k->ops->ns_create(k->st, "kvfs:nodes", 10, &ns), -EPERM);
-	assert_int_equal(k->ops->ns_create(k->st, "record", 6, &ns), -EEXIST);
+	assert_int_equal(k->ops->ns_create(k->st, "kvfs:nodes", 10, NULL, &ns), -EPERM);
+	assert_int_equal(k->ops->ns_create(k->st, "record", 6, NULL, &ns), -EEXIST);
 	assert_int_equal(k->ops->ns_rename(k->st, k->ns, "dup", 3, NOW), -EEXIST);
 }
 

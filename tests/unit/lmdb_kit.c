@@ -39,7 +39,7 @@ void kit_open(struct kit *k)
 		fail_msg("open: %s", k->why);
 	rc = k->ops->ns_find(k->st, "main", 4, &k->ns);
 	if (rc == -ENOENT)
-		rc = k->ops->ns_create(k->st, "main", 4, &k->ns);
+		rc = k->ops->ns_create(k->st, "main", 4, NULL, &k->ns);
 	assert_int_equal(rc, 0);
 }
 

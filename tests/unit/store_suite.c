@@ -24,7 +24,7 @@ static int test_setup(void **state)
 		return -1;
 	}
 	*state = k;
-	return k->st->ops->ns_create(k->st, "main", 4, &k->ns);
+	return k->st->ops->ns_create(k->st, "main", 4, NULL, &k->ns);
 }
 
 static int test_teardown(void **state)

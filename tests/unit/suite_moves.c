@@ -170,7 +170,7 @@ static void test_move_between_namespaces(void **state)
 	struct record rec = kit_record(k);
 	uint32_t other;
 
-	assert_int_equal(k->st->ops->ns_create(k->st, "other", 5, &other), 0);
+	assert_int_equal(k->st->ops->ns_create(k->st, "other", 5, NULL, &other), 0);
 	for (int synced = 0; synced < 2; synced++) {
 		struct entry_id there = kit_id(other, ENTRY_DIR, "src/", 4);
 

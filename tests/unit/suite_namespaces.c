@@ -10,7 +10,7 @@ static uint32_t ns_create(struct kit *k, const char *name)
 {
 	uint32_t ns, found;
 
-	assert_int_equal(k->st->ops->ns_create(k->st, name, strlen(name), &ns), 0);
+	assert_int_equal(k->st->ops->ns_create(k->st, name, strlen(name), NULL, &ns), 0);
 	assert_int_equal(k->st->ops->ns_find(k->st, name, strlen(name), &found), 0);
 	assert_int_equal(found, ns);
 	return ns;
@@ -57,7 +57,7 @@ static void test_ns_create(void **state)
 
 	assert_int_equal(ns_find(k, "more"), -ENOENT);
 	ns_create(k, "more");
-	assert_int_equal(k->st->ops->ns_create(k->st, "more", 4, &ns), -EEXIST);
+	assert_int_equal(k->st->ops->ns_create(k->st, "more", 4, NULL, &ns), -EEXIST);
 	assert_int_equal(ns, 77);
 	assert_int_equal(ns_find(k, "mor"), -ENOENT);
 	assert_int_equal(ns_find(k, "more1"), -ENOENT);
@@ -104,7 +104,7 @@ static void test_ns_long_name(void **state)
 	size_t len;
 
 	memset(longest, 'n', sizeof(longest));
-	assert_int_equal(k->st->ops->ns_create(k->st, longest, sizeof(longest), &ns), 0);
+	assert_int_equal(k->st->ops->ns_create(k->st, longest, sizeof(longest), NULL, &ns), 0);
 	kit_put(k, kit_id(ns, ENTRY_KEY, "k", 1), NULL, "v");
 	kit_sync(k);
 	assert_int_equal(k->st->ops->ns_find(k->st, longest, sizeof(longest), &found), 0);
@@ -248,7 +248,7 @@ static void test_ns_reserved(void **state)
 	kit_put(k, kit_key(k, "a"), NULL, "v");
 	kit_sync(k);
 	size_t len = strlen(k->f->reserved);
-	assert_int_equal(k->st->ops->ns_create(k->st, k->f->reserved, len, &ns), -EPERM);
+	assert_int_equal(k->st->ops->ns_create(k->st, k->f->reserved, len, NULL, &ns), -EPERM);
 	assert_int_equal(ns_rename(k, k->ns, k->f->reserved), -EPERM);
 	assert_int_not_equal(ns_find(k, k->f->reserved), 0);
 	expect_namespaces(k, "main");
@@ -272,7 +272,28 @@ static void test_directory_above(void **state)
 		kit_expect_record(k, above, &rec);
 }
 
-SUITE_PART(namespaces, cmocka_unit_test(test_ns_create), cmocka_unit_test(test_ns_order),
+/* A namespace and the attributes of its directory are there in one step. */
+static void test_ns_create_with_a_record(void **state)
+{
+	struct kit *k = *state;
+	struct record rec = kit_record(k), none = {0};
+	uint32_t ns, plain;
+
+	rec.expiration = 0;
+	rec.flags = RECORD_MADE;
+	assert_int_equal(k->st->ops->ns_create(k->st, "recorded", 8, &rec, &ns), 0);
+	assert_int_equal(k->st->ops->ns_create(k->st, "recorded", 8, &none, &plain), -EEXIST);
+	kit_expect_record(k, kit_id(ns, ENTRY_DIR, "", 0), &rec);
+	assert_int_equal(k->st->ops->ns_create(k->st, "plain", 5, NULL, &plain), 0);
+	assert_false(kit_exists(k, kit_id(plain, ENTRY_DIR, "", 0), NOW));
+	if (kit_reopen(k)) {
+		assert_int_equal(k->st->ops->ns_find(k->st, "recorded", 8, &ns), 0);
+		kit_expect_record(k, kit_id(ns, ENTRY_DIR, "", 0), &rec);
+	}
+}
+
+SUITE_PART(namespaces, cmocka_unit_test(test_ns_create_with_a_record),
+	cmocka_unit_test(test_ns_create), cmocka_unit_test(test_ns_order),
 	cmocka_unit_test(test_ns_next_from_any_name), cmocka_unit_test(test_ns_long_name),
 	cmocka_unit_test(test_ns_are_apart), cmocka_unit_test(test_ns_remove),
 	cmocka_unit_test(test_ns_rename), cmocka_unit_test(test_ns_rename_onto),

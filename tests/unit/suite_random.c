@@ -550,11 +550,11 @@ static void test_random_changes(void **state)
 	assert_true(t.model.entries && t.want && t.got);
 	t.sides[0].st = t.k->st;
 	assert_int_equal(memory_store_open(&t.sides[1].st), 0);
-	assert_int_equal(t.sides[1].st->ops->ns_create(t.sides[1].st, "main", 4, &ns), 0);
+	assert_int_equal(t.sides[1].st->ops->ns_create(t.sides[1].st, "main", 4, NULL, &ns), 0);
 	for (int i = 0; i < STORES; i++) {
 		struct store *st = t.sides[i].st;
 
-		assert_int_equal(st->ops->ns_create(st, "other", 5, &ns), 0);
+		assert_int_equal(st->ops->ns_create(st, "other", 5, NULL, &ns), 0);
 		find_namespaces(&t.sides[i]);
 	}
 	run(&t);

@@ -125,7 +125,7 @@ static void test_empty_scan(void **state)
 	kit_expect_list(k, ENTRY_KEY, NOW, "");
 	kit_expect_list(k, ENTRY_DIR, NOW, "");
 	/* The neighbours do not show. */
-	assert_int_equal(k->st->ops->ns_create(k->st, "other", 5, &other), 0);
+	assert_int_equal(k->st->ops->ns_create(k->st, "other", 5, NULL, &other), 0);
 	kit_put(k, kit_id(other, ENTRY_KEY, "k", 1), NULL, "v");
 	kit_expect_list(k, ENTRY_KEY, NOW, "");
 	kit_expect_list_of(k, other, ENTRY_KEY, "k");
