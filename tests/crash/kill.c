@@ -120,6 +120,7 @@ static bool kill_mount(struct run *r, size_t operations, useconds_t more)
 	if (rc) {
 		fprintf(stderr, "    mounting: %s\n", strerror(-rc));
 		mounted_kill(&r->m);
+		mounted_detach(&r->m);
 		return false;
 	}
 	for (unsigned i = 0; i < THREADS; i++) {
@@ -131,6 +132,7 @@ static bool kill_mount(struct run *r, size_t operations, useconds_t more)
 	mounted_kill(&r->m);
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
+	mounted_detach(&r->m);
 	return ok;
 }
 

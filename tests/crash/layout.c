@@ -220,7 +220,8 @@ static void learn_name(struct layout *l, const MDB_val *key, const MDB_val *data
 	memcpy(name, data->mv_data, data->mv_size);
 	name[data->mv_size] = '\0';
 	int rc = mdb_dbi_open(l->txn, name, 0, &l->ns[id]);
-	if (rc)
+	/* A name may have been given a number, and then not been made; it has no records then. */
+	if (rc && rc != MDB_NOTFOUND)
 		fault(l, "namespace %s: %s", name, mdb_strerror(rc));
 }
 

@@ -37,7 +37,7 @@ static bool is_there(const struct mounted *m)
 	return stat(m->root, &root) == 0 && stat(dots, &up) == 0 && root.st_dev != up.st_dev;
 }
 
-static void detach(const struct mounted *m)
+void mounted_detach(const struct mounted *m)
 {
 	pid_t pid;
 
@@ -89,7 +89,6 @@ void mounted_kill(struct mounted *m)
 	while (waitpid(m->daemon, NULL, 0) < 0 && errno == EINTR)
 		;
 	m->daemon = 0;
-	detach(m);
 }
 
 static int result(int rc)

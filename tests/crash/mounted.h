@@ -18,8 +18,11 @@ struct mounted {
  * it ended. */
 int mounted_start(struct mounted *m, const char *dir, const char *options);
 
-/* SIGKILL. When it returns the daemon is dead, and the mount point an empty folder again. */
+/* SIGKILL. When it returns the daemon is dead; whoever uses the mount point gets ENOTCONN. */
 void mounted_kill(struct mounted *m);
+
+/* The mount point becomes an empty folder again. */
+void mounted_detach(const struct mounted *m);
 
 int mounted_run(void *arg, const struct op *op); /* history_run; arg: struct mounted * */
 

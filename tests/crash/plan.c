@@ -164,8 +164,6 @@ static void choose(struct plan *p, const struct model *m, struct op *op)
 	op->len = pick_len(p);
 	op->off = op->kind == OP_PATCH ? plan_random(&p->random, 5000) : 0;
 	op->mode = 0700 | (uint32_t)plan_random(&p->random, 0100);
-	if (op->kind == OP_MKDIR && in_top(op->a))
-		op->mode = 0755; /* TODO-NS */
 	op->expiration = lives[plan_random(&p->random, 4)];
 	op->expiration += op->expiration ? p->now : 0;
 	if (op->kind == OP_METADATA)
