@@ -67,12 +67,11 @@ static void report(struct history *h, const struct op *op, int rc)
 	int none = 0;
 
 	if (atomic_compare_exchange_strong(&h->log->failed, &none, rc))
-		snprintf(h->log->failed_text, sizeof(h->log->failed_text), "%s: %s", op_text(op),
-			strerror(-rc));
+		snprintf(h->log->failed_text, sizeof(h->log->failed_text), "%s: %s", strerror(-rc),
+			op_text(op));
 }
 
-void history_thread(
-	struct history *h, unsigned thread, size_t most, history_run run, void *arg, bool may_fail)
+void history_thread(struct history *h, unsigned thread, size_t most, history_run run, void *arg)
 {
 	struct plan p = plan_of(h, thread);
 	struct model m = {0};
@@ -86,7 +85,7 @@ void history_thread(
 		atomic_store(&l->begin, history_clock());
 		int rc = run(arg, &op);
 		if (rc) {
-			if (!may_fail || (rc != -ENOTCONN && rc != -ECONNABORTED && rc != -EINTR))
+			if (!atomic_load(&h->log->killed))
 				report(h, &op, rc);
 			break;
 		}

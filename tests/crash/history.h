@@ -32,6 +32,7 @@ struct logged {
 /* In shared memory. */
 struct history_log {
 	struct logged ops[HISTORY_THREADS][HISTORY_OPS];
+	atomic_bool killed; /* set before the kill: whatever fails from then on may */
 	_Atomic int failed; /* -errno of an operation that should have succeeded */
 	char failed_text[256];
 };
@@ -57,10 +58,9 @@ const char *history_top(unsigned thread);
 /* A new history from `start` on: the next seed, an empty log. What has expired at `now` is gone. */
 void history_begin(struct history *h, int64_t now);
 
-/* Does what one thread does, until `most` operations are done, or one fails: as it must when what
- * runs it is killed (`may_fail`), or as it must not. */
-void history_thread(
-	struct history *h, unsigned thread, size_t most, history_run run, void *arg, bool may_fail);
+/* Does what one thread does, until `most` operations are done or one fails; as none may, before
+ * log->killed. */
+void history_thread(struct history *h, unsigned thread, size_t most, history_run run, void *arg);
 
 size_t history_done(const struct history *h); /* operations of all threads so far */
 

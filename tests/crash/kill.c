@@ -52,8 +52,7 @@ static void *worker_main(void *arg)
 {
 	const struct worker *w = arg;
 
-	history_thread(&w->run->h, w->thread, HISTORY_OPS, w->run->run, w->run->arg,
-		w->run->m.kvfs != NULL);
+	history_thread(&w->run->h, w->thread, HISTORY_OPS, w->run->run, w->run->arg);
 	return NULL;
 }
 
@@ -129,6 +128,7 @@ static bool kill_mount(struct run *r, size_t operations, useconds_t more)
 			abort();
 	}
 	bool ok = wait_for(r, operations, more);
+	atomic_store(&r->h.log->killed, true);
 	mounted_kill(&r->m);
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);

@@ -121,7 +121,7 @@ static void *worker_main(void *arg)
 {
 	const struct worker *w = arg;
 
-	history_thread(&w->run->h, w->thread, OPS, run_core, &w->run->core, false);
+	history_thread(&w->run->h, w->thread, OPS, run_core, &w->run->core);
 	return NULL;
 }
 
