@@ -1,7 +1,7 @@
 # What scripts/run and scripts/test share: packages and build folders. Sourced, not run.
 
 BUILD_PACKAGES=(gcc meson ninja-build pkg-config libc6-dev libfuse3-dev fuse3 liblmdb-dev
-	libxxhash-dev libjansson-dev libbsd-dev)
+	libxxhash-dev libjansson-dev libbsd-dev libcurl4-openssl-dev)
 
 # Ends the script with a message.
 die()

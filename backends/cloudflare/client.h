@@ -132,13 +132,12 @@ struct client_ns {
 };
 
 /* All of them, every page, in the server's order. *list is one malloc'd block: free() it. */
-int client_ns_list(
-	struct client *c, enum client_priority prio, struct client_ns **list, size_t *n);
+int client_ns_list(struct client *c, enum client_priority prio, struct client_ns **list, size_t *n);
 
 int client_ns_create(struct client *c, const void *title, size_t len, enum client_priority prio,
 	char id[CLIENT_NS_ID_MAX + 1]);
-int client_ns_rename(struct client *c, const char *id, const void *title, size_t len,
-	enum client_priority prio);
+int client_ns_rename(
+	struct client *c, const char *id, const void *title, size_t len, enum client_priority prio);
 
 /* Its keys go with it. */
 int client_ns_delete(struct client *c, const char *id, enum client_priority prio);
@@ -228,8 +227,8 @@ int client_put(struct client *c, const char *ns, const struct client_item *item,
 	enum client_priority prio);
 
 /* Deleting an absent key is no error. */
-int client_delete(struct client *c, const char *ns, const void *key, size_t len,
-	enum client_priority prio);
+int client_delete(
+	struct client *c, const char *ns, const void *key, size_t len, enum client_priority prio);
 
 /* Any number of items, no key twice, in as few requests as their number and size allow. results[i]
  * is what became of items[i]. Where the server refuses a whole request because of what it holds
