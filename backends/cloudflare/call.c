@@ -349,7 +349,8 @@ static void run_all(struct run *run)
 		for (size_t i = 0; i < run->job->parallel; i++)
 			busy |= step(run, run->calls + i);
 		if (!busy)
-			c->clock.wait(c->clock.arg, &c->changed, &c->lock, run->wake);
+			c->clock.wait(c->clock.arg, &c->changed, &c->lock, run->wake,
+				c->pacer.under_way > 0);
 		pthread_mutex_unlock(&c->lock);
 	}
 }

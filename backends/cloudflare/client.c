@@ -37,7 +37,8 @@ static int64_t monotonic_now(void *arg)
 	return clock_ns(ts);
 }
 
-static void monotonic_wait(void *arg, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
+static void monotonic_wait(
+	void *arg, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline, bool under_way)
 {
 	struct timespec ts = clock_timespec(deadline);
 

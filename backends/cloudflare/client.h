@@ -82,11 +82,13 @@ enum client_call {
 };
 
 /* Where waiting gets its time, so that a test need not wait. now: nanoseconds that never go back.
- * wait: like pthread_cond_timedwait, until somebody signals or `deadline` has come (either may be
- * assumed too early); the lock is held before and after. */
+ * wait: like pthread_cond_timedwait, until somebody signals or `deadline` has come (INT64_MAX: only
+ * then); the lock is held before and after. `under_way`: requests are, so that a signal will come
+ * in any case, and a test's clock should not jump to the deadline. */
 struct client_clock {
 	int64_t (*now)(void *arg);
-	void (*wait)(void *arg, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline);
+	void (*wait)(void *arg, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline,
+		bool under_way);
 	void *arg;
 };
 
@@ -94,8 +96,8 @@ struct client_clock {
 struct client_config {
 	/* NULL: https://api.cloudflare.com/client/v4. Else https://HOST[:PORT][/PATH]; plain http
 	 * only where HOST is localhost or a loopback address. Without `account`, or where PATH ends
-	 * in /storage/kv/namespaces, it is the collection itself, of a development server that has
-	 * neither expiration nor bulk put and delete nor changes of namespaces. */
+	 * in /storage/kv/namespaces (which is added where it does not), it is a development server,
+	 * which has neither expiration nor bulk put and delete nor changes of namespaces. */
 	const char *endpoint;
 	const char *account; /* its id, or NULL */
 	const char *token; /* NULL or "": none is sent */

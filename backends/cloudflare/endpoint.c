@@ -120,9 +120,11 @@ int endpoint_init(struct endpoint *ep, const char *url, const char *account, con
 	if (*why)
 		return -EINVAL;
 	len += got.plain ? 7 : 8;
-	if (got.development || !account) {
-		got.development = true;
+	if (got.development) {
 		n = asprintf(&got.base, "%.*s", (int)len, url);
+	} else if (!account) {
+		got.development = true;
+		n = asprintf(&got.base, "%.*s%s", (int)len, url, COLLECTION);
 	} else {
 		n = asprintf(&got.base, "%.*s/accounts/%s%s", (int)len, url, account, COLLECTION);
 	}

@@ -316,8 +316,6 @@ static int error_of(CURLcode code)
 		return 0;
 	case CURLE_OPERATION_TIMEDOUT:
 		return -ETIMEDOUT;
-	case CURLE_OUT_OF_MEMORY:
-		return -ENOMEM;
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:
 	case CURLE_COULDNT_CONNECT:
@@ -359,7 +357,10 @@ static void finish(struct transfer *tr, CURLcode code)
 		if (code == CURLE_OK)
 			check_answer(tr);
 	}
-	if (code != CURLE_OK)
+	/* So it calls a header line that is too long, too. */
+	if (code == CURLE_OUT_OF_MEMORY)
+		set_error(x, -EPROTO, "an endless header, or no memory for the answer");
+	else if (code != CURLE_OK)
 		set_error(x, error_of(code), *tr->words ? tr->words : curl_easy_strerror(code));
 	if (tr->easy)
 		curl_easy_cleanup(tr->easy);

@@ -19,9 +19,9 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +42,35 @@ static void die(const char *what)
 {
 	fprintf(stderr, "cftool: %s\n", what);
 	exit(2);
+}
+
+/* Memory that lives as long as the program. */
+struct kept {
+	struct kept *next;
+	max_align_t bytes[];
+};
+
+static struct kept *kept;
+
+static void *keep(size_t size)
+{
+	struct kept *k = calloc(1, sizeof(*k) + size);
+
+	if (!k)
+		die("no memory");
+	k->next = kept;
+	kept = k;
+	return k->bytes;
+}
+
+static void free_kept(void)
+{
+	while (kept) {
+		struct kept *k = kept;
+
+		kept = k->next;
+		free(k);
+	}
 }
 
 /* Lets the test server's time go on. */
@@ -73,9 +102,10 @@ static int64_t virtual_time(void *arg)
 	return now;
 }
 
-static void virtual_wait(void *arg, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
+static void virtual_wait(
+	void *arg, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline, bool under_way)
 {
-	if (deadline == INT64_MAX) {
+	if (under_way || deadline == INT64_MAX) {
 		pthread_cond_wait(cond, lock);
 		return;
 	}
@@ -87,18 +117,24 @@ static void virtual_wait(void *arg, pthread_cond_t *cond, pthread_mutex_t *lock,
 	pthread_mutex_unlock(&virtual_lock);
 }
 
-/* Bytes and their length, from hexadecimal; never freed. */
+static int digit(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c ? strchr(digits, c) : NULL;
+
+	if (!at)
+		die("not hexadecimal");
+	return (int)(at - digits);
+}
+
+/* Bytes and their length, from hexadecimal. */
 static unsigned char *unhex(const char *hex, size_t *len)
 {
 	size_t n = strlen(hex) / 2;
-	unsigned char *out = malloc(n + 1);
+	unsigned char *out = keep(n + 1);
 
 	for (size_t i = 0; i < n; i++) {
-		unsigned byte;
-
-		if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
-			die("not hexadecimal");
-		out[i] = (unsigned char)byte;
+		out[i] = (unsigned char)(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
 	}
 	*len = n;
 	return out;
@@ -233,8 +269,8 @@ static json_t *blob_hex(struct blob *b)
 static int do_get(const char *ns, char **args, size_t n, bool bulk)
 {
 	static const char *const vias[] = {"raw", "bulk", "both"};
-	struct client_name *keys = calloc(n + 1, sizeof(*keys));
-	struct client_value *out = calloc(n + 1, sizeof(*out));
+	struct client_name *keys = keep((n + 1) * sizeof(*keys));
+	struct client_value *out = keep((n + 1) * sizeof(*out));
 
 	for (size_t i = 0; i < n; i++)
 		keys[i].key = unhex(args[i], &keys[i].len);
@@ -264,7 +300,6 @@ static struct client_item item_of(
 
 	if (blob_new_copy(pool, bytes, len, &item.value))
 		die("no blob");
-	free(bytes);
 	item.key = unhex(key, &item.key_len);
 	if (metadata && *metadata)
 		item.metadata = (char *)unhex(metadata, &item.metadata_len);
@@ -292,13 +327,16 @@ static int do_bulk(const char *ns, bool deleting)
 		keys[n].key = unhex(fields[0], &keys[n].len);
 		n++;
 	}
-	int *results = calloc(n + 1, sizeof(*results));
+	int *results = keep((n + 1) * sizeof(*results));
 	rc = deleting ? client_bulk_delete(client, ns, keys, n, prio, results)
 		      : client_bulk_put(client, ns, items, n, prio, results);
 	for (size_t i = 0; i < n; i++)
 		print_result(results[i]);
 	for (size_t i = 0; !deleting && i < n; i++)
 		blob_unref(items[i].value);
+	free(items);
+	free(keys);
+	free(line);
 	return rc;
 }
 
@@ -485,5 +523,6 @@ int main(int argc, char **argv)
 		client_close(client);
 	}
 	blob_pool_free(pool);
+	free_kept();
 	return rc ? 1 : 0;
 }
