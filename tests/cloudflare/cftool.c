@@ -119,12 +119,11 @@ static void virtual_wait(
 
 static int digit(char c)
 {
-	static const char digits[] = "0123456789abcdef";
-	const char *at = c ? strchr(digits, c) : NULL;
-
-	if (!at)
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c < 'a' || c > 'f')
 		die("not hexadecimal");
-	return (int)(at - digits);
+	return c - 'a' + 10;
 }
 
 /* Bytes and their length, from hexadecimal. */

@@ -23,11 +23,13 @@ static void demand(bool holds)
 		abort();
 }
 
-/* The other reader refuses halves of surrogate pairs, numbers that it cannot hold, and depth. */
+/* The other reader refuses halves of surrogate pairs, numbers that it cannot hold, and depth; and it
+ * takes a NUL for the end. */
 static bool comparable(const char *text, size_t len)
 {
 	return !memmem(text, len, "\\ud", 3) && !memmem(text, len, "\\uD", 3) &&
-		!memchr(text, 'e', len) && !memchr(text, 'E', len) && len < 300;
+		!memchr(text, 'e', len) && !memchr(text, 'E', len) && !memchr(text, '\0', len) &&
+		len < 300;
 }
 
 static void try_json(const uint8_t *data, size_t size)
