@@ -7,6 +7,7 @@
 
 #include "backends/base/clock.h"
 #include "backends/cloudflare/call.h"
+#include "backends/cloudflare/secret.h"
 
 enum { TIMEOUT_DEFAULT = 30, TIMEOUT_MAX = 86400 };
 
@@ -69,12 +70,12 @@ static void init_settings(struct client *c, const struct client_config *config)
 		c->clock = (struct client_clock){monotonic_now, monotonic_wait, NULL};
 }
 
-static void say(const struct client *c, const char *what, const char *why)
+static void say(const struct client *c, enum log_level level, const char *what, const char *why)
 {
 	char line[256];
 
 	snprintf(line, sizeof(line), "cloudflare: %s: %s", what, why);
-	c->log(c->log_arg, LOG_LEVEL_ERROR, line);
+	c->log(c->log_arg, level, line);
 }
 
 static int open_parts(struct client *c, const struct client_config *config)
@@ -84,9 +85,12 @@ static int open_parts(struct client *c, const struct client_config *config)
 
 	if (rc) {
 		if (rc == -EINVAL)
-			say(c, "the endpoint cannot be used", why);
+			say(c, LOG_LEVEL_ERROR, "the endpoint cannot be used", why);
 		return rc;
 	}
+	if (config->token && *config->token && secret_shield_process())
+		say(c, LOG_LEVEL_WARNING, "core dumps of this process may hold the token",
+			"/proc/self/coredump_filter cannot be written");
 	struct transport_config transport = {
 		.token = config->token,
 		.ca_file = config->ca_file,
@@ -95,9 +99,10 @@ static int open_parts(struct client *c, const struct client_config *config)
 	};
 	rc = transport_open(&transport, &c->transport);
 	if (rc == -EINVAL)
-		say(c, "the token cannot be used", "it is not one line of printable characters");
+		say(c, LOG_LEVEL_ERROR, "the token cannot be used",
+			"it is not one line of printable characters");
 	else if (rc)
-		say(c, "HTTP transfers are not possible", strerror(-rc));
+		say(c, LOG_LEVEL_ERROR, "HTTP transfers are not possible", strerror(-rc));
 	if (rc)
 		endpoint_release(&c->ep);
 	return rc;

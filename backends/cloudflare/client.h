@@ -111,7 +111,8 @@ struct client_config {
 
 struct client;
 
-/* Sends nothing yet. -EINVAL (endpoint or account malformed, plain http elsewhere; logged),
+/* Sends nothing yet. With a token, this process's core dumps hold no private memory from now on
+ * (secret.h). -EINVAL (endpoint or account malformed, plain http elsewhere; logged),
  * -ENOMEM, -EIO (libcurl cannot do what is needed; logged). */
 int client_open(const struct client_config *config, struct client **out);
 

@@ -394,7 +394,11 @@ static bool read_plain_value(struct jread *j, struct response_value *v)
 	}
 	if (!jread_string(j, &v->value))
 		return false;
-	v->state = v->value.replaced || v->value.broken ? RESPONSE_INEXACT : RESPONSE_EXACT;
+	/* Decoders that drop one byte order mark leave this one where there were two. Where there
+	 * was one, nothing tells. */
+	bool marked = v->value.len >= 3 && memcmp(v->value.p, "\xef\xbb\xbf", 3) == 0;
+	v->state =
+		v->value.replaced || v->value.broken || marked ? RESPONSE_INEXACT : RESPONSE_EXACT;
 	return true;
 }
 

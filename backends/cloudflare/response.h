@@ -53,7 +53,8 @@ enum response_state {
 	RESPONSE_MISSING, /* the answer does not mention the key: nothing is known */
 	RESPONSE_ABSENT,
 	RESPONSE_EXACT,
-	RESPONSE_INEXACT, /* U+FFFD is in it, so it may have been something else */
+	RESPONSE_INEXACT, /* U+FFFD is in it, or U+FEFF at its start: it may have been something
+			   * else */
 };
 
 struct response_value {

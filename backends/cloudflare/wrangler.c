@@ -346,8 +346,8 @@ static bool ends_with(const char *s, const char *end)
 int wrangler_read(const char *path, struct wrangler *out, char error[WRANGLER_ERROR])
 {
 	bool toml = ends_with(path, ".toml");
-	char *text;
-	size_t len;
+	char *text = NULL;
+	size_t len = 0;
 
 	if (!toml && !ends_with(path, ".json") && !ends_with(path, ".jsonc")) {
 		snprintf(error, WRANGLER_ERROR,

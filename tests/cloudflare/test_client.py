@@ -6,7 +6,10 @@ KVFS_TEST_CFTOOL names the program; without it, that of the usual build folder i
 import json
 import os
 import random
+import resource
+import signal
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -15,6 +18,17 @@ from server import Server
 HOUSE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOOL = os.environ.get("KVFS_TEST_CFTOOL", os.path.join(HOUSE, "build/test/tests/cloudflare/cftool"))
 LIMIT = 100  # seconds for one run of the tool
+
+
+def allow_core_dumps():
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
+
+
+def wait_for(event, seconds=20):
+    end = time.monotonic() + seconds
+    while not event() and time.monotonic() < end:
+        time.sleep(0.01)
+    return event()
 
 
 def hexed(value):
@@ -319,6 +333,30 @@ class Trouble(Case):
         began = time.monotonic()
         self.assertEqual(self.run_tool("cancel", self.ns.id, hexed("k")).rc, "ECANCELED")
         self.assertLess(time.monotonic() - began, 10)
+
+    def test_a_core_dump_does_not_hold_the_token(self):
+        with open("/proc/sys/kernel/core_pattern") as f:
+            if f.read().strip() not in ("core", "core.%p"):
+                self.skipTest("core dumps go elsewhere")
+        self.server.quota.limit = None
+        self.server.faults.add("hang", seconds=30, skip=50)
+        with tempfile.TemporaryDirectory() as folder:
+            options = os.environ.get("ASAN_OPTIONS", "") + ":disable_coredump=0"
+            process = subprocess.Popen([TOOL, "storm", self.ns.id, "4", "1000"], cwd=folder, stdout=subprocess.DEVNULL,
+                                       env=self.environment(ASAN_OPTIONS=options), preexec_fn=allow_core_dumps)
+            try:
+                self.assertTrue(wait_for(lambda: sum(self.counts().values()) >= 50))
+                process.send_signal(signal.SIGQUIT)
+            finally:
+                wait_for(lambda: process.poll() is not None)
+                process.kill()
+                process.wait()
+            cores = [os.path.join(folder, name) for name in os.listdir(folder)]
+            self.assertEqual(len(cores), 1)
+            with open(cores[0], "rb") as f:
+                core = f.read()
+            self.assertIn(b"CORE", core)
+            self.assertNotIn(self.server.token.encode(), core)
 
     def test_credentials_never_follow_a_redirect(self):
         with Server() as other:

@@ -137,8 +137,8 @@ static void try_bulk_get(char *body, size_t size)
 	for (int i = 0; i < KEYS; i++) {
 		demand(values[i].value.len <= size && values[i].metadata.len <= size);
 		demand(utf8_is_valid(values[i].value.p, values[i].value.len));
-		demand((values[i].state == RESPONSE_INEXACT) ==
-			(values[i].value.replaced || values[i].value.broken));
+		demand(values[i].state != RESPONSE_EXACT ||
+			!(values[i].value.replaced || values[i].value.broken));
 	}
 	demand(values[0].state == values[2].state);
 }

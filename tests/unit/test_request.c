@@ -305,6 +305,41 @@ static void test_secret(void **state)
 	secret_free(s);
 }
 
+/* What the kernel says of the memory that holds `at`. */
+static bool has_flag(const void *at, const char *flag)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	bool here = false, found = false;
+	unsigned long from, to;
+	char line[512];
+
+	assert_non_null(f);
+	while (!found && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			here = (uintptr_t)at >= from && (uintptr_t)at < to;
+		else if (here && strncmp(line, "VmFlags:", 8) == 0)
+			found = strstr(line, flag) != NULL;
+	}
+	fclose(f);
+	return found;
+}
+
+static void test_no_secret_in_core_dumps(void **state)
+{
+	char filter[32] = "";
+	struct secret *s;
+
+	assert_int_equal(secret_new("token-of-mine", &s), 0);
+	assert_true(has_flag(secret_header(s), " dd"));
+	assert_false(has_flag(&s, " dd"));
+	secret_free(s);
+	assert_int_equal(secret_shield_process(), 0);
+	FILE *f = fopen("/proc/self/coredump_filter", "r");
+	assert_true(f && fgets(filter, sizeof(filter), f));
+	fclose(f);
+	assert_int_equal(strtoul(filter, NULL, 16) & 1, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -317,6 +352,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_endpoints),
 		cmocka_unit_test(test_secret),
+		cmocka_unit_test(test_no_secret_in_core_dumps),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
