@@ -200,10 +200,18 @@ int client_ns_rename(
 	struct client *c, const char *id, const void *title, size_t len, enum client_priority prio)
 {
 	struct call call = {0};
+	char holder[CLIENT_NS_ID_MAX + 1];
 	int rc = c->ep.development ? -EOPNOTSUPP
 				   : request_ns_rename(&call.req, &c->ep, id, title, len);
 
-	return rc ? rc : just_do(c, &call, prio);
+	if (rc)
+		return rc;
+	rc = just_do(c, &call, prio);
+	/* The title may be taken by this very namespace, by the attempt whose answer was lost. */
+	if (rc == -EEXIST && call.lost && find_title(c, title, len, prio, holder) == 0 &&
+		strcmp(holder, id) == 0)
+		rc = 0;
+	return rc;
 }
 
 int client_ns_delete(struct client *c, const char *id, enum client_priority prio)

@@ -8,7 +8,9 @@
 #include "backends/cloudflare/utf8.h"
 
 struct toml {
-	const char *p, *start, *end;
+	const char *p, *end;
+	const char *counted; /* lines have been counted up to here */
+	size_t line;
 	toml_listener listener;
 	void *arg;
 	struct toml_path path;
@@ -26,13 +28,11 @@ static bool fail(struct toml *t, const char *why)
 	return false;
 }
 
-static size_t line_of(const struct toml *t)
+static size_t line_of(struct toml *t)
 {
-	size_t line = 1;
-
-	for (const char *p = t->start; p < t->p; p++)
-		line += *p == '\n';
-	return line;
+	for (; t->counted < t->p; t->counted++)
+		t->line += *t->counted == '\n';
+	return t->line;
 }
 
 static char peek(const struct toml *t)
@@ -426,8 +426,12 @@ static bool lines(struct toml *t)
 int toml_parse(const char *text, size_t len, toml_listener listener, void *arg, size_t *line,
 	const char **why)
 {
-	struct toml t = {
-		.p = text, .start = text, .end = text + len, .listener = listener, .arg = arg};
+	struct toml t = {.p = text,
+		.end = text + len,
+		.counted = text,
+		.line = 1,
+		.listener = listener,
+		.arg = arg};
 
 	if (!utf8_is_valid(text, len)) {
 		fail(&t, "it is not UTF-8");

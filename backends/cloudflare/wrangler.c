@@ -14,6 +14,7 @@
 enum { NAME_MAX_BYTES = 255 };
 
 static const char NO_MEMORY[] = "out of memory";
+static const char TOO_MANY_ENVS[] = "there are too many environments";
 static const char NOT_TABLES[] = "kv_namespaces must be an array of tables";
 
 static bool same(const char *a, const char *b)
@@ -65,6 +66,8 @@ static struct wrangler_env *env_of(struct wrangler *w, const char *name)
 
 static const char *add_binding(struct wrangler *w, const char *env, size_t line)
 {
+	if (w->n == WRANGLER_BINDINGS_MAX)
+		return "there are too many namespaces";
 	struct wrangler_binding *all = realloc(w->bindings, (w->n + 1) * sizeof(*all));
 	char *copy = env ? strdup(env) : NULL;
 
@@ -149,6 +152,8 @@ static const char *on_toml(void *arg, enum toml_event event, const struct toml_p
 		at = 2;
 		if (!env_of(w, env))
 			return NO_MEMORY;
+		if (w->n_envs > WRANGLER_ENVS_MAX)
+			return TOO_MANY_ENVS;
 	}
 	if (path->n <= at)
 		return NULL;
@@ -233,6 +238,8 @@ static bool json_env(struct jread *j, struct wrangler *w, const char *env)
 
 	if (!env_of(w, env))
 		return jread_fail(j, NO_MEMORY);
+	if (w->n_envs > WRANGLER_ENVS_MAX)
+		return jread_fail(j, TOO_MANY_ENVS);
 	jread_enter(j, JREAD_OBJECT);
 	while (jread_member(j, &name)) {
 		if (jread_is(&name, "account_id"))

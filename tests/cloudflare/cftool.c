@@ -310,7 +310,7 @@ static int do_bulk(const char *ns, bool deleting)
 	struct client_item *items = NULL;
 	struct client_name *keys = NULL;
 	char *line = NULL;
-	size_t cap = 0, n = 0;
+	size_t cap = 0, n = 0, room = 0;
 	int rc;
 
 	while (getline(&line, &cap, stdin) > 0) {
@@ -319,8 +319,13 @@ static int do_bulk(const char *ns, bool deleting)
 		line[strcspn(line, "\n")] = '\0';
 		for (int i = 0; i < 4; i++)
 			fields[i] = strsep(&at, " ");
-		items = realloc(items, (n + 1) * sizeof(*items));
-		keys = realloc(keys, (n + 1) * sizeof(*keys));
+		if (n == room) {
+			room = room ? 2 * room : 64;
+			items = realloc(items, room * sizeof(*items));
+			keys = realloc(keys, room * sizeof(*keys));
+			if (!items || !keys)
+				die("no memory");
+		}
 		if (!deleting)
 			items[n] = item_of(fields[0], fields[1], fields[2], fields[3]);
 		keys[n].key = unhex(fields[0], &keys[n].len);

@@ -205,6 +205,11 @@ class Namespaces(Case):
         made = self.run_tool("ns-create", hexed("once"))
         self.assertEqual((made.rc, made.rows), ("0", [{"id": self.server.namespace("once").id}]))
 
+    def test_renaming_whose_answer_is_lost(self):
+        self.server.faults.add("reset", at="after", next=1)
+        self.assertEqual(self.run_tool("ns-rename", self.ns.id, hexed("new")).rc, "0")
+        self.assertEqual(self.server.namespace("new").id, self.ns.id)
+
 
 MORE = {"cut": {"after": 20}, "endless": {"framing": "chunked"}, "many_headers": {"count": 100000},
         "huge_header": {"size": 1 << 20}}

@@ -236,6 +236,29 @@ static void test_depth(void **state)
 	expect_bad(deep, sizeof(deep), WRANGLER_TOML, 1);
 }
 
+/* Time in proportion to the size, whatever it is full of. */
+static void test_large(void **state)
+{
+	char *text = malloc(WRANGLER_SIZE_MAX), error[WRANGLER_ERROR];
+	struct wrangler w;
+	size_t n = 0;
+
+	assert_non_null(text);
+	while (n < WRANGLER_SIZE_MAX - 8)
+		n += (size_t)sprintf(text + n, "a = 1\n");
+	assert_int_equal(wrangler_parse(text, n, WRANGLER_TOML, "file", &w, error), 0);
+	wrangler_release(&w);
+	for (n = 0; n < WRANGLER_SIZE_MAX - 64;)
+		n += (size_t)sprintf(text + n, "[[kv_namespaces]]\nbinding='%zx'\n", n);
+	assert_int_equal(wrangler_parse(text, n, WRANGLER_TOML, "file", &w, error), -EINVAL);
+	assert_string_equal(error, "file:2001: there are too many namespaces");
+	for (n = 0; n < WRANGLER_SIZE_MAX - 64;)
+		n += (size_t)sprintf(text + n, "[env.x%zx]\n", n);
+	assert_int_equal(wrangler_parse(text, n, WRANGLER_TOML, "file", &w, error), -EINVAL);
+	assert_string_equal(error, "file:1000: there are too many environments");
+	free(text);
+}
+
 static void test_files(void **state)
 {
 	char folder[] = "/tmp/test-wrangler-XXXXXX", path[64], error[WRANGLER_ERROR];
@@ -266,6 +289,7 @@ int main(void)
 		cmocka_unit_test(test_what_toml_refuses),
 		cmocka_unit_test(test_what_json_refuses),
 		cmocka_unit_test(test_depth),
+		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_files),
 	};
 
