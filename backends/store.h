@@ -38,6 +38,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "backends/blob.h"
@@ -64,8 +65,37 @@ struct entry {
 	uint64_t size; /* bytes of the value; 0 for ENTRY_DIR */
 	bool unrecorded; /* another program made it: no attributes are known yet */
 	bool touched; /* another program changed the value since the record was written */
-	bool pending; /* has changes that are not durable yet */
+	bool pending; /* has changes that are not durable yet, or (behind a cache) not uploaded */
+	/* Stores behind a cache only: */
+	bool partial; /* its size and value are not known now: store_ops.prepare() finds them out */
+	int64_t fresh_until; /* nanoseconds since the epoch; 0: until it is changed */
+	bool uploading;
+	const char *failed; /* why it will not be uploaded as it is; NULL: nothing is wrong */
 };
+
+/* What an operation is about to look at (store_ops.prepare). Bytes are borrowed. */
+enum want_kind {
+	WANT_NAME, /* whether there is a key `key` (len 0: no matter), with its size, or anything that
+		      begins with `prefix` (len 0: no matter) */
+	WANT_LIST, /* the names of what begins with `prefix`, from `key` on (as far as is worth it now:
+		      `upto`) */
+	WANT_VALUE, /* the value of `key`, if it is there */
+	WANT_TREE, /* every key that begins with `prefix`, and key `key`, with their values */
+};
+
+struct want {
+	enum want_kind kind;
+	uint32_t ns;
+	const unsigned char *key, *prefix;
+	size_t key_len, prefix_len;
+	/* LIST, answers: everything is known, or else what comes not after `upto`. */
+	bool complete;
+	size_t upto_len;
+	unsigned char upto[STORE_PREFIX_MAX];
+};
+
+/* What a person asks a store behind a cache to do (store_ops.control). */
+enum control { CONTROL_UPLOAD_NOW, CONTROL_REFRESH, CONTROL_RETRY, CONTROL_DROP };
 
 enum change_op {
 	CHANGE_PUT, /* record and value, either of which may be "as it is" (NULL) */
@@ -193,6 +223,20 @@ struct store_ops {
 	int (*foreign_old_value)(
 		struct foreign_change *what, const struct entry_id *id, struct blob **out);
 
+	/* Brings what an operation is about to look at up to date, as far as it is known to be old.
+	 * May wait for long, so it is called without locks, views and values. 0: what views show
+	 * now is good enough; -ETIMEDOUT, -EACCES, ...: it is not known, and cannot be found out
+	 * now. NULL: the store is up to date always. */
+	int (*prepare)(struct store *st, struct want *want);
+
+	/* REFRESH (everything that begins with `prefix` counts as old), RETRY and DROP (the failed
+	 * upload of key `prefix`; len 0: every one). NULL: there is nothing of the kind. */
+	int (*control)(
+		struct store *st, enum control what, uint32_t ns, const void *prefix, size_t len);
+
+	/* More lines "name=value" for `kvfs status`. NULL: none. */
+	void (*describe)(struct store *st, FILE *out);
+
 	/* An inode number that no entry of this store has had, less than 2^62. */
 	uint64_t (*new_ino)(struct store *st);
 
@@ -206,6 +250,18 @@ struct store {
 		*blobs; /* where this store's large values are prepared; owned by the store */
 	bool readonly;
 	uint64_t value_max; /* bytes of the greatest value it can hold */
+
+	/* Where a store can do less than a local one; all zero where it cannot. */
+	bool plain; /* no symbolic links and special files, no attributes but expiry and metadata */
+	bool text_keys; /* keys are UTF-8, and neither "." nor ".." */
+	size_t metadata_max; /* bytes; 0: the filesystem's own limit */
+	int64_t ttl_min; /* seconds that a key lives at least; 0: no limit */
+	bool no_expiry; /* it cannot store expirations */
+
+	/* Whether somebody has the key open for writing: set by the filesystem before there are
+	 * other threads. The store calls it without locks. NULL: nobody ever. */
+	bool (*is_written)(void *arg, const struct entry_id *id);
+	void *is_written_arg;
 };
 
 #endif

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/cloudflare/utf8.h"
+#include "backends/base/utf8.h"
 
 enum {
 	CHUNK = 48 * 1024, /* a multiple of 3, so that base64 needs no padding in between */

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "backends/cloudflare/utf8.h"
+#include "backends/base/utf8.h"
 
 bool jread_fail(struct jread *j, const char *error)
 {

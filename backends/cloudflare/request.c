@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backends/base/utf8.h"
 #include "backends/cloudflare/jread.h"
-#include "backends/cloudflare/utf8.h"
 
 enum {
 	URL_MAX = 16 * 1024,

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/utf8.h"
 #include "backends/cloudflare/text.h"
-#include "backends/cloudflare/utf8.h"
 
 struct toml {
 	const char *p, *end;

@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backends/base/thread.h"
 #include "backends/lmdb/env.h"
 #include "backends/lmdb/nesting.h"
 #include "backends/lmdb/ns.h"
@@ -106,9 +107,6 @@ static inline struct lmdb_store *lmdb_store(struct store *st)
 {
 	return (struct lmdb_store *)st;
 }
-
-/* store.c: a thread that no signal is delivered to; those are for the program's own. */
-int thread_start(pthread_t *thread, void *(*main)(void *), void *arg);
 
 /* view.c: shared `changes` and a snapshot, in one moment; given what the thread holds already. */
 int snapshot_begin(struct lmdb_store *st, const struct nesting *n, struct txn *t);

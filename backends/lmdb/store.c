@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -249,17 +248,6 @@ static int open_env(struct lmdb_store *st, const struct lmdb_options *o, char *w
 	sync_folder(o->dir, ".");
 	sync_folder(o->dir, "..");
 	return 0;
-}
-
-int thread_start(pthread_t *thread, void *(*main)(void *), void *arg)
-{
-	sigset_t all, before;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int rc = -pthread_create(thread, NULL, main, arg);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return rc;
 }
 
 static int start(struct lmdb_store *st, char *why, size_t why_cap)

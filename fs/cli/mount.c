@@ -212,8 +212,7 @@ static int open_store(struct mount *m, struct fs **fs, char *why, size_t why_cap
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int rc = source_open(
-		&m->source, m->opt.fs.readonly, m->opt.commit_interval_ms, &st, &ns, why, why_cap);
+	int rc = source_open(&m->source, &m->opt, &st, &ns, why, why_cap);
 	if (!rc) {
 		rc = fs_open(st, ns, &m->opt.fs, fs);
 		if (rc) {
@@ -319,7 +318,7 @@ static int open_log(struct mount *m)
 int cmd_mount(int argc, char **argv)
 {
 	struct mount m = {.parent = -1};
-	char why[256];
+	char why[512];
 
 	options_init(&m.opt);
 	int status = parse(&m, argc, argv);
@@ -329,6 +328,9 @@ int cmd_mount(int argc, char **argv)
 	status = source_parse(&m.source, source, why, sizeof(why))
 		? cli_fail("mount", source, "%s", why)
 		: 0;
+	if (!status && m.source.remote &&
+		remote_source_load(m.source.remote, &m.opt.remote, why, sizeof(why)))
+		status = cli_fail("mount", source, "%s", why);
 	if (!status)
 		status = check_mountpoint(&m, path);
 	if (!status)

@@ -1,5 +1,6 @@
 #include "fs/cli/options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -8,9 +9,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backends/base/clock.h"
 #include "fs/core/names.h"
 
 enum { COMMIT_INTERVAL_DEFAULT = 50, COMMIT_INTERVAL_MAX = 60000 };
+static const uint64_t CACHE_SIZE_DEFAULT = 1ULL << 30;
 
 void options_init(struct mount_options *o)
 {
@@ -20,12 +23,21 @@ void options_init(struct mount_options *o)
 	*o = (struct mount_options){
 		.fs = {.separator = '/', .uid = getuid(), .gid = getgid(), .umask = mask},
 		.commit_interval_ms = COMMIT_INTERVAL_DEFAULT,
+		.remote = {.cache_size = CACHE_SIZE_DEFAULT,
+			.max_age = 60LL * CLOCK_SECOND,
+			.upload_delay = CLOCK_SECOND,
+			.timeout = 30},
 	};
 }
 
 void options_release(struct mount_options *o)
 {
 	free(o->log);
+	free(o->remote.cache);
+	free(o->remote.local);
+	free(o->remote.endpoint);
+	free(o->remote.token_file);
+	free(o->remote.env);
 }
 
 /* What a value must be, for messages. */
@@ -118,6 +130,113 @@ static int set_log(struct mount_options *o, const char *value, char *why, size_t
 	return o->log ? 0 : -ENOMEM;
 }
 
+static int set_text(char **to, const char *name, const char *value, char *why, size_t cap)
+{
+	if (!*value)
+		return refuse(name, "something", why, cap);
+	free(*to);
+	*to = strdup(value);
+	return *to ? 0 : -ENOMEM;
+}
+
+static int set_cache(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	return set_text(&o->remote.cache, "cache", value, why, cap);
+}
+
+static int set_endpoint(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	return set_text(&o->remote.endpoint, "endpoint", value, why, cap);
+}
+
+static int set_token_file(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	return set_text(&o->remote.token_file, "token_file", value, why, cap);
+}
+
+static int set_env(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	return set_text(&o->remote.env, "env", value, why, cap);
+}
+
+static int set_local(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	free(o->remote.local);
+	o->remote.local = strdup(value); /* empty: none */
+	return o->remote.local ? 0 : -ENOMEM;
+}
+
+/* Bytes, with K, M, G or T for powers of 1024. */
+static int set_cache_size(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	static const char units[] = "KMGT";
+	char digits[24];
+	size_t len = strspn(value, "0123456789");
+	const char *unit = value[len] ? strchr(units, toupper((unsigned char)value[len])) : NULL;
+	long long n = 0;
+
+	snprintf(digits, sizeof(digits), "%.*s", (int)(len < 23 ? len : 23), value);
+	if (!parse_number(digits, 10, 1LL << 40, &n) || (value[len] && (!unit || value[len + 1])))
+		return refuse("cache_size", "a number of bytes, such as 512M or 4G", why, cap);
+	o->remote.cache_size = (uint64_t)n;
+	for (const char *u = units; unit && u <= unit; u++)
+		o->remote.cache_size *= 1024;
+	return 0;
+}
+
+/* Seconds, with a fraction if one likes. */
+static bool parse_seconds(const char *text, double *out)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtod(text, &end);
+	return *text >= '0' && *text <= '9' && !*end && !errno && *out <= 1e6;
+}
+
+static int set_max_age(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	double s;
+
+	if (!parse_seconds(value, &s))
+		return refuse("max_age", "a number of seconds", why, cap);
+	o->remote.max_age = (int64_t)(s * CLOCK_SECOND);
+	return 0;
+}
+
+static int set_upload_delay(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	double s;
+
+	if (!parse_seconds(value, &s))
+		return refuse("upload_delay", "a number of seconds", why, cap);
+	o->remote.upload_delay = (int64_t)(s * CLOCK_SECOND);
+	return 0;
+}
+
+static int set_timeout(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	if (!parse_seconds(value, &o->remote.timeout) || o->remote.timeout <= 0)
+		return refuse("timeout", "a number of seconds", why, cap);
+	return 0;
+}
+
+static int set_fsync(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	if (strcmp(value, "remote") != 0 && strcmp(value, "local") != 0)
+		return refuse("fsync", "local or remote", why, cap);
+	o->remote.fsync_remote = *value == 'r';
+	return 0;
+}
+
+static int set_conflict(struct mount_options *o, const char *value, char *why, size_t cap)
+{
+	if (strcmp(value, "keep") != 0 && strcmp(value, "overwrite") != 0)
+		return refuse("conflict", "overwrite or keep", why, cap);
+	o->remote.keep_conflicts = *value == 'k';
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*set)(struct mount_options *o, const char *value, char *why, size_t cap);
@@ -129,6 +248,17 @@ static const struct {
 	{"umask", set_umask},
 	{"commit_interval", set_commit_interval},
 	{"log", set_log},
+	{"cache", set_cache},
+	{"cache_size", set_cache_size},
+	{"max_age", set_max_age},
+	{"upload_delay", set_upload_delay},
+	{"fsync", set_fsync},
+	{"local", set_local},
+	{"endpoint", set_endpoint},
+	{"token_file", set_token_file},
+	{"timeout", set_timeout},
+	{"env", set_env},
+	{"conflict", set_conflict},
 };
 
 /* Options without a value: where their flag is. */
@@ -145,6 +275,7 @@ static const struct {
 	{"allow_other", offsetof(struct mount_options, allow_other), true},
 	{"nonempty", offsetof(struct mount_options, nonempty), true},
 	{"debug", offsetof(struct mount_options, debug), true},
+	{"preview", offsetof(struct mount_options, remote.preview), true},
 };
 
 /* What is for the kernel. Some only root may say; mount(8) says them for everybody. */

@@ -9,8 +9,20 @@
 
 #include "fs/core/fs.h"
 
+/* What concerns sources on a network only. */
+struct remote_options {
+	char *cache; /* the folder of caches; NULL: the user's */
+	uint64_t cache_size; /* bytes */
+	int64_t max_age, upload_delay; /* nanoseconds */
+	double timeout; /* seconds */
+	bool fsync_remote, keep_conflicts, preview;
+	char *local; /* globs, separated by spaces; NULL: the default ones */
+	char *endpoint, *token_file, *env;
+};
+
 struct mount_options {
 	struct fs_options fs;
+	struct remote_options remote;
 	bool allow_other, nonempty, debug;
 	unsigned commit_interval_ms;
 	char *log; /* NULL: not given */

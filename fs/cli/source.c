@@ -40,20 +40,20 @@ static int parse_namespace(struct source *s, const char *name, char *why, size_t
 
 int source_parse(struct source *s, const char *text, char *why, size_t why_cap)
 {
-	static const char *const others[] = {"cloudflare:", "cf:", "wrangler:"};
 	static const char scheme[] = "lmdb:";
-	int rc = -ENOMEM;
+	int rc = remote_source_parse(text, &s->remote, why, why_cap);
 
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
-		if (strncmp(text, others[i], strlen(others[i])) == 0) {
-			snprintf(why, why_cap, "this version mounts LMDB environments only");
-			return -EINVAL;
-		}
+	if (rc || s->remote) {
+		s->text = strdup(text);
+		return rc ? rc : s->text ? 0 : -ENOMEM;
 	}
+	rc = -ENOMEM;
 	size_t letters = strspn(text, "abcdefghijklmnopqrstuvwxyz");
 	if (letters && text[letters] == ':' && strncmp(text, scheme, sizeof(scheme) - 1) != 0) {
 		snprintf(why, why_cap,
-			"no kind of source is called so: lmdb:DIR, or ./%s for a folder", text);
+			"no kind of source is called so: lmdb:DIR, cloudflare:ACCOUNT_ID, "
+			"wrangler:FILE, or ./%s for a folder",
+			text);
 		return -EINVAL;
 	}
 	size_t skip = strncmp(text, scheme, sizeof(scheme) - 1) == 0 ? sizeof(scheme) - 1 : 0;
@@ -85,6 +85,7 @@ void source_release(struct source *s)
 {
 	free(s->text);
 	free(s->dir);
+	remote_source_free(s->remote);
 }
 
 static int open_namespace(
@@ -107,16 +108,19 @@ static int open_namespace(
 	return rc;
 }
 
-int source_open(const struct source *s, bool readonly, unsigned commit_interval_ms,
-	struct store **out, uint32_t *ns, char *why, size_t why_cap)
+int source_open(const struct source *s, const struct mount_options *o, struct store **out,
+	uint32_t *ns, char *why, size_t why_cap)
 {
 	struct lmdb_options opt = {
 		.dir = s->dir,
-		.readonly = readonly,
-		.create = !readonly,
-		.commit_interval_ms = commit_interval_ms,
+		.readonly = o->fs.readonly,
+		.create = !o->fs.readonly,
+		.commit_interval_ms = o->commit_interval_ms,
 	};
 	struct store *st;
+
+	if (s->remote)
+		return remote_source_open(s->remote, o, out, ns, why, why_cap);
 	int rc = lmdb_store_open(&opt, &st, why, why_cap);
 
 	if (rc)

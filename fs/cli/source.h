@@ -1,5 +1,6 @@
 /*
- * source.h - what can be mounted: lmdb:DIR[#NAMESPACE].
+ * source.h - what can be mounted: lmdb:DIR[#NAMESPACE], and what is on a network
+ * (remote_source.h).
  */
 #ifndef KVFS_SOURCE_H
 #define KVFS_SOURCE_H
@@ -9,6 +10,7 @@
 #include <stdint.h>
 
 #include "backends/store.h"
+#include "fs/cli/remote_source.h"
 
 struct source {
 	char *text; /* as the user wrote it */
@@ -16,6 +18,7 @@ struct source {
 	bool has_namespace;
 	size_t ns_len;
 	unsigned char ns[512];
+	struct remote_source *remote; /* NULL: it is an LMDB environment */
 };
 
 /* -EINVAL with one clause in `why`; -ENOMEM. */
@@ -24,7 +27,7 @@ void source_release(struct source *s);
 
 /* Opens the store, and finds (or makes) the namespace; *ns stays as it is where the source names
  * none. */
-int source_open(const struct source *s, bool readonly, unsigned commit_interval_ms,
-	struct store **out, uint32_t *ns, char *why, size_t why_cap);
+int source_open(const struct source *s, const struct mount_options *o, struct store **out,
+	uint32_t *ns, char *why, size_t why_cap);
 
 #endif

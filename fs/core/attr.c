@@ -15,10 +15,16 @@ enum { BLOCK_SIZE = 4096, STAT_BLOCK = 512 };
 static const double VALID_UNWATCHED = 1.0;
 
 /* Seconds that the kernel may believe what it is told of an entry. */
-static double attr_valid(struct fs *fs, const struct entry_id *id, const struct record *rec)
+static double attr_valid(struct fs *fs, const struct entry_id *id, const struct loaded *l)
 {
-	int64_t expiry = record_expiry_ns(rec);
+	int64_t expiry = record_expiry_ns(&l->rec);
 
+	if (l->partial)
+		return 0;
+	if (l->fresh_until && l->fresh_until < expiry)
+		expiry = l->fresh_until;
+	if (fs->st->ops->prepare && id->kind == ENTRY_DIR)
+		return VALID_UNWATCHED;
 	if (fs->opt.readonly || (id->kind == ENTRY_DIR && !id->len && fs->root_ns == FS_NS_ALL))
 		return VALID_UNWATCHED;
 	/* A time that a test sets says nothing of how long the kernel will wait; the sweep will
@@ -63,7 +69,7 @@ void attr_fill(struct fs *fs, const struct entry_id *id, struct node *n, const s
 		out->st.st_size = 0;
 		out->st.st_blocks = 0;
 	}
-	out->valid = attr_valid(fs, id, &rec);
+	out->valid = attr_valid(fs, id, l);
 }
 
 /* Directories in directory `id`, whose node `n` (NULL: none) remembers the number. The caller holds

@@ -326,7 +326,8 @@ uint32_t dir_count_dirs(struct fs *fs, struct view *v, const struct entry_id *di
 	struct child child;
 	uint32_t dirs = 0, seen = 0;
 
-	if (children_open(fs, v, dir, &c))
+	if (fs->st->ops->prepare || /* not all of them may be known */
+		children_open(fs, v, dir, &c))
 		return UINT32_MAX;
 	while (seen++ < COUNT_MAX && children_next(&c, &at, &child) == 0)
 		dirs += child.id.id.kind == ENTRY_DIR;

@@ -117,6 +117,10 @@ int entry_load_in(
 	if (!rc) {
 		l.size = e.size;
 		l.pending = e.pending;
+		l.partial = e.partial;
+		l.uploading = e.uploading;
+		l.failed = e.failed;
+		l.fresh_until = e.fresh_until;
 	}
 	if (bare) {
 		l.rec.xattrs = NULL;

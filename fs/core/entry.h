@@ -15,6 +15,10 @@ struct loaded {
 	uint64_t size;
 	bool fresh;
 	bool pending;
+	bool partial; /* behind a cache: its size is not known now */
+	bool uploading;
+	const char *failed; /* why it will not be uploaded; static */
+	int64_t fresh_until; /* nanoseconds since the epoch; 0: until it is changed */
 };
 
 /* The attributes of an entry at `now`. -ENOENT: it does not exist (a directory: nothing makes it

@@ -75,6 +75,9 @@ bool file_is_held(struct fs *fs, struct node *n);
 /* Whether the store was given the content of `n` after fs.stores was `since`. */
 bool file_stored_since(struct fs *fs, struct node *n, uint64_t since);
 
+/* store.is_written: whether somebody has the key open for writing. `arg`: the filesystem. */
+bool file_is_written(void *arg, const struct entry_id *id);
+
 /* Gives what is dirty to the store. The caller holds fs.change. */
 int file_store(struct fs *fs, struct node *n);
 

@@ -71,6 +71,8 @@ int fs_start(struct fs *fs, const struct fs_notify_ops *notify, void *arg)
 
 	fs->notify = notify;
 	fs->notify_arg = arg;
+	fs->st->is_written_arg = fs;
+	fs->st->is_written = file_is_written;
 	if (!fs->opt.readonly)
 		rc = sweep_start(fs, &fs->sweep);
 	if (!rc)

@@ -67,6 +67,15 @@ int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate)
 	} while (rebind_disturbed(fs, &check));
 	if (!rc && known)
 		file_know(fs, n, &e.rec, e.size);
+	/* Behind a cache the value may be replaced, or given up, at any time: it is read to its end
+	 * as it is now. */
+	if (!rc && !truncate && fs->st->ops->prepare && S_ISREG(e.rec.mode)) {
+		rc = file_lock_content(fs, n, f);
+		if (rc)
+			file_drop(fs, n, writing);
+		else
+			pthread_mutex_unlock(&f->lock);
+	}
 	if (rc || !truncate) {
 		blob_unref(empty);
 		return rc;

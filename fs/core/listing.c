@@ -16,6 +16,7 @@
 #include "fs/core/attr.h"
 #include "fs/core/children.h"
 #include "fs/core/file.h"
+#include "fs/core/prepare.h"
 
 enum { DOTS = 2, BATCH = 128, TRAIL_BYTES_MAX = 4 << 20 };
 
@@ -35,6 +36,9 @@ struct listing {
 	struct place at; /* where the next child is looked for */
 	uint64_t next; /* its position */
 	struct trail trail; /* the places before it */
+	bool bounded; /* what the store knows ends at `bound` (fs_prepare_listing) */
+	size_t bound_len;
+	unsigned char bound[STORE_PREFIX_MAX];
 };
 
 static size_t place_size(const struct place *p)
@@ -192,6 +196,15 @@ struct item {
 	struct place after;
 };
 
+/* Whether the child lies past what the store knows. */
+static bool past_bound(const struct listing *l, const struct entry_id *id)
+{
+	size_t both = id->len < l->bound_len ? id->len : l->bound_len;
+	int order = l->bounded ? memcmp(id->bytes, l->bound, both) : -1;
+
+	return order > 0 || (order == 0 && id->len > l->bound_len);
+}
+
 /* Takes up to `max` children. How many, or -errno. */
 static int take_items_now(
 	struct fs *fs, struct listing *l, uint64_t pos, bool plus, struct item *items, int max)
@@ -218,7 +231,7 @@ static int take_items_now(
 		struct item *it = &items[n];
 
 		rc = children_next(&c, &at, &it->child);
-		if (rc)
+		if (rc || past_bound(l, &it->child.id.id))
 			break;
 		it->after = at;
 		it->dirs = UINT32_MAX;
@@ -292,7 +305,7 @@ static int give_item(
 	struct fs_dirent e = {.name = it->child.name, .next = l->next + 1};
 	int rc = it->l.rec.mode ? 0 : load_namespace(fs, it);
 
-	if (!rc && plus)
+	if (!rc && plus && !it->l.partial)
 		rc = dirent_plus(fs, it, &e);
 	if (rc)
 		return rc;
@@ -367,4 +380,69 @@ int fs_readdir(struct fs *fs, struct listing *l, uint64_t off, bool plus, unsign
 	free(items);
 	/* What was given counts, whatever happened after it. */
 	return rc < 0 && !given ? rc : 0;
+}
+
+/* Whether the listing has a child to give at `pos`. */
+static int has_next(struct fs *fs, struct listing *l, uint64_t pos, struct place *at)
+{
+	struct rebind_check check = {0};
+	int rc;
+
+	do {
+		struct node_id dir;
+		struct children c;
+		struct child child;
+		struct view *v;
+
+		rebind_look(fs, &check);
+		rc = node_get_id(&fs->nodes, l->dir, &dir);
+		if (!rc)
+			rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
+		if (rc)
+			continue;
+		rc = children_open(fs, v, &dir.id, &c);
+		if (!rc) {
+			listing_rebase(l, &dir, fs->opt.separator);
+			rc = listing_seek(l, &c, pos);
+			*at = l->at;
+			if (!rc)
+				rc = children_next(&c, at, &child);
+			if (!rc && past_bound(l, &child.id.id))
+				rc = -ENOENT;
+			*at = l->at;
+			children_close(&c);
+		}
+		fs->st->ops->view_end(v);
+	} while (rebind_disturbed(fs, &check));
+	return rc;
+}
+
+int fs_prepare_listing(struct fs *fs, struct listing *l, uint64_t off)
+{
+	struct want want = {.kind = WANT_LIST};
+	struct node_id dir;
+	struct place at;
+
+	if (!fs->st->ops->prepare || node_get_id(&fs->nodes, l->dir, &dir))
+		return 0;
+	want.ns = dir.id.ns;
+	if (id_is_top(&dir.id))
+		return fs->st->ops->prepare(fs->st, &want);
+	want.prefix = dir.bytes;
+	want.prefix_len = names_dir_raw_len(fs->opt.separator, dir.bytes, dir.id.len);
+	if (want.prefix_len > STORE_KEY_MAX)
+		return 0;
+	for (;;) {
+		int rc = fs->st->ops->prepare(fs->st, &want);
+
+		if (rc)
+			return rc;
+		l->bounded = !want.complete;
+		l->bound_len = want.upto_len;
+		memcpy(l->bound, want.upto, want.upto_len);
+		if (want.complete || has_next(fs, l, off < DOTS ? DOTS : off, &at) != -ENOENT)
+			return 0;
+		want.key = l->bound; /* further on, then */
+		want.key_len = l->bound_len;
+	}
 }

@@ -210,6 +210,9 @@ int fs_mknod(struct fs *fs, struct node *parent, const char *name, mode_t mode, 
 {
 	struct blob *value;
 	struct making m;
+
+	if (fs->st->plain && !S_ISREG(mode))
+		return -EPERM; /* there are values only */
 	int rc = blob_new_copy(fs->st->blobs, target, target ? strlen(target) : 0, &value);
 
 	if (rc)

@@ -170,7 +170,7 @@ static double negative_valid(struct fs *fs, struct node *parent, const char *nam
 {
 	if (why == -EINVAL) /* no key will ever have this name */
 		return FS_VALID_LONG;
-	if (fs->foreign && negatives_add(fs->negatives, parent, name) == 0)
+	if (fs->foreign && !fs->st->ops->prepare && negatives_add(fs->negatives, parent, name) == 0)
 		return FS_VALID_LONG;
 	return VALID_UNWATCHED;
 }

@@ -133,7 +133,11 @@ static int give_state(struct fs *fs, const struct loaded *l, void *buf, size_t c
 	struct store_stat stat;
 	char text[128] = "synced";
 
-	if (l->pending) {
+	if (l->failed) {
+		snprintf(text, sizeof(text), "failed: %s", l->failed);
+	} else if (l->uploading) {
+		snprintf(text, sizeof(text), "uploading");
+	} else if (l->pending) {
 		fs->st->ops->stat(fs->st, &stat);
 		if (stat.error)
 			snprintf(text, sizeof(text), "failed: %s", strerror(-stat.error));
@@ -350,20 +354,42 @@ static int set_other(struct record *rec, const char *name, const void *value, si
 	return sum > XATTRS_MAX ? -ENOSPC : 0;
 }
 
+/* What the store behind the cache cannot do. */
+static int check_limits(
+	const struct store *st, const struct record *rec, const char *name, size_t value_len)
+{
+	int64_t now = clock_now() / CLOCK_SECOND;
+
+	if (strcmp(name, METADATA) == 0)
+		return st->metadata_max && value_len > st->metadata_max ? -ERANGE : 0;
+	if (!rec->expiration)
+		return 0;
+	if (st->no_expiry)
+		return -EOPNOTSUPP;
+	return rec->expiration > now && rec->expiration < now + st->ttl_min ? -EINVAL : 0;
+}
+
 /* Sets (value) or removes (NULL) one attribute in the record. */
-static int set_one(
-	enum entry_kind kind, struct record *rec, const char *name, const void *value, size_t len)
+static int set_one(const struct store *st, enum entry_kind kind, struct record *rec,
+	const char *name, const void *value, size_t len)
 {
 	bool ttl = strcmp(name, TTL) == 0;
+	int rc;
 
+	if (!is_kv(name) && st->plain)
+		return value ? -EOPNOTSUPP : -ENODATA;
 	if (!is_kv(name))
 		return set_other(rec, name, value, len);
 	if (kind == ENTRY_DIR)
 		return ttl ? set_dir_ttl(rec, value, len) : value ? -EINVAL : -ENODATA;
-	if (ttl || strcmp(name, EXPIRATION) == 0)
-		return set_key_time(rec, ttl, value, len);
-	if (strcmp(name, METADATA) == 0)
-		return set_metadata(rec, value, len);
+	if (ttl || strcmp(name, EXPIRATION) == 0) {
+		rc = set_key_time(rec, ttl, value, len);
+		return rc || !value ? rc : check_limits(st, rec, name, len);
+	}
+	if (strcmp(name, METADATA) == 0) {
+		rc = set_metadata(rec, value, len);
+		return rc || !value ? rc : check_limits(st, rec, name, len);
+	}
 	if (strcmp(name, KV "key") == 0 || strcmp(name, KV "state") == 0)
 		return -EPERM;
 	return value ? -EINVAL : -ENODATA;
@@ -407,7 +433,7 @@ static int change_xattr(
 	else if ((flags & XATTR_REPLACE) && !has(&id, &l, name))
 		rc = -ENODATA;
 	else
-		rc = set_one(id.id.kind, &l.rec, name, value, len);
+		rc = set_one(fs->st, id.id.kind, &l.rec, name, value, len);
 	if (!rc) {
 		l.rec.ctime = clock_timespec(clock_now());
 		struct change put = {.op = CHANGE_PUT, .id = id.id, .rec = &l.rec};

@@ -14,6 +14,7 @@
 #include <fuse_lowlevel.h>
 
 #include "fs/core/fs.h"
+#include "fs/core/prepare.h"
 
 /* The session's user data. */
 struct mounted {

@@ -19,9 +19,12 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
 	struct fs_attr attr;
+	int rc = fs_prepare_node(fs, ops_node(fs, ino), false);
 	unsigned ticket = fs_answer_begin(fs);
 
-	reply_attr(req, fs_getattr(fs, ops_node(fs, ino), &attr), &attr);
+	if (!rc)
+		rc = fs_getattr(fs, ops_node(fs, ino), &attr);
+	reply_attr(req, rc, &attr);
 	fs_answer_end(fs, ticket);
 }
 
@@ -61,6 +64,8 @@ void op_setattr(
 
 	if (!grows && rc != -EROFS) /* a full store must not keep anybody from emptying a file */
 		rc = 0;
+	if (!rc)
+		rc = fs_prepare_node(fs, ops_node(fs, ino), grows);
 	unsigned ticket = fs_answer_begin(fs);
 	if (!rc)
 		rc = fs_setattr(fs, ops_node(fs, ino), to, what, fi != NULL, &attr);
@@ -105,6 +110,8 @@ void op_setxattr(
 	struct fs *fs = ops_fs(req);
 	int rc = fs_xattr_known(name) ? fs_make_room(fs, 0) : -unknown_xattr(name);
 
+	if (!rc)
+		rc = fs_prepare_node(fs, ops_node(fs, ino), false);
 	if (!rc)
 		rc = fs_setxattr(fs, ops_node(fs, ino), name, value, size, flags);
 	fuse_reply_err(req, -rc);
@@ -152,7 +159,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	int n = -ENOMEM;
 	if (buf && status)
 		n = get_status(ops_mounted(req), buf, size);
-	else if (buf)
+	else if (buf && !(n = fs_prepare_node(fs, ops_node(fs, ino), false)))
 		n = fs_getxattr(fs, ops_node(fs, ino), name, buf, size);
 	reply_sized(req, n, buf, size);
 	free(buf);
@@ -162,8 +169,9 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct fs *fs = ops_fs(req);
 	char *buf = malloc(size ? size : 1);
+	int n = buf ? fs_prepare_node(fs, ops_node(fs, ino), false) : -ENOMEM;
 
-	reply_sized(req, buf ? fs_listxattr(fs, ops_node(fs, ino), buf, size) : -ENOMEM, buf, size);
+	reply_sized(req, n ? n : fs_listxattr(fs, ops_node(fs, ino), buf, size), buf, size);
 	free(buf);
 }
 
@@ -172,6 +180,8 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	struct fs *fs = ops_fs(req);
 	int rc = fs_xattr_known(name) ? 0 : -unknown_xattr(name);
 
+	if (!rc)
+		rc = fs_prepare_node(fs, ops_node(fs, ino), false);
 	if (!rc)
 		rc = fs_removexattr(fs, ops_node(fs, ino), name);
 	fuse_reply_err(req, -rc);

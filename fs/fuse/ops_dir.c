@@ -24,9 +24,12 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fs *fs = ops_fs(req);
 	struct fs_attr attr;
 	struct node *n;
-	double valid;
+	double valid = 0;
+	int rc = fs_prepare_name(fs, ops_node(fs, parent), name);
 	unsigned ticket = fs_answer_begin(fs);
-	int rc = fs_lookup(fs, ops_node(fs, parent), name, &n, &attr, &valid);
+
+	if (!rc)
+		rc = fs_lookup(fs, ops_node(fs, parent), name, &n, &attr, &valid);
 
 	if (rc == -ENOENT && valid > 0) {
 		struct fuse_entry_param absent = {.ino = 0, .entry_timeout = valid};
@@ -65,6 +68,8 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	struct node *n = NULL;
 	int rc = fs_make_room(fs, 0);
 
+	if (!rc)
+		rc = fs_prepare_name(fs, ops_node(fs, parent), name);
 	unsigned ticket = fs_answer_begin(fs);
 	if (!rc)
 		rc = fs_mkdir(
@@ -81,6 +86,8 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 	struct node *n = NULL;
 	int rc = fs_make_room(fs, target ? strlen(target) : 0);
 
+	if (!rc)
+		rc = fs_prepare_name(fs, ops_node(fs, parent), name);
 	unsigned ticket = fs_answer_begin(fs);
 	if (!rc)
 		rc = fs_mknod(fs, ops_node(fs, parent), name, mode, rdev, target, ops_caller(req),
@@ -111,7 +118,8 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	/* A full store must not keep anybody from removing. */
 	fs_make_room(fs, 0);
-	fuse_reply_err(req, -fs_unlink(fs, ops_node(fs, parent), name));
+	int rc = fs_prepare_name(fs, ops_node(fs, parent), name);
+	fuse_reply_err(req, rc ? -rc : -fs_unlink(fs, ops_node(fs, parent), name));
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -119,7 +127,8 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fs *fs = ops_fs(req);
 
 	fs_make_room(fs, 0);
-	fuse_reply_err(req, -fs_rmdir(fs, ops_node(fs, parent), name));
+	int rc = fs_prepare_rmdir(fs, ops_node(fs, parent), name);
+	fuse_reply_err(req, rc ? -rc : -fs_rmdir(fs, ops_node(fs, parent), name));
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
@@ -128,6 +137,9 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	struct fs *fs = ops_fs(req);
 	int rc = fs_make_room(fs, 0);
 
+	if (!rc)
+		rc = fs_prepare_rename(
+			fs, ops_node(fs, parent), name, ops_node(fs, newparent), newname);
 	if (!rc)
 		rc = fs_rename(
 			fs, ops_node(fs, parent), name, ops_node(fs, newparent), newname, flags);
@@ -186,12 +198,13 @@ static void readdir_any(
 	struct dirents d = {.req = req, .plus = plus, .buf = malloc(size), .size = size};
 	size_t least = plus ? fuse_add_direntry_plus(req, NULL, 0, "a", NULL, 0)
 			    : fuse_add_direntry(req, NULL, 0, "a", NULL, 0);
+	struct listing *l = (struct listing *)(uintptr_t)fi->fh;
+	int rc = d.buf ? fs_prepare_listing(fs, l, (uint64_t)off) : -ENOMEM;
 	unsigned ticket = fs_answer_begin(fs);
-	int rc = -ENOMEM;
 
-	if (d.buf)
-		rc = fs_readdir(fs, (struct listing *)(uintptr_t)fi->fh, (uint64_t)off, plus,
-			(unsigned)(size / least), add_dirent, &d);
+	if (!rc)
+		rc = fs_readdir(
+			fs, l, (uint64_t)off, plus, (unsigned)(size / least), add_dirent, &d);
 	if (rc)
 		fuse_reply_err(req, -rc);
 	else

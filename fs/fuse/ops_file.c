@@ -24,6 +24,8 @@ void op_create(
 	struct node *n;
 	int rc = fs_make_room(fs, 0);
 
+	if (!rc)
+		rc = fs_prepare_name(fs, ops_node(fs, parent), name);
 	unsigned ticket = fs_answer_begin(fs);
 	if (!rc)
 		rc = fs_create(
@@ -60,8 +62,10 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
 	struct node *n = ops_node(fs, ino);
-	int rc = fs_open_file(fs, n, opens_for_writing(fi), fi->flags & O_TRUNC);
+	int rc = fs_prepare_node(fs, n, !(fi->flags & O_TRUNC));
 
+	if (!rc)
+		rc = fs_open_file(fs, n, opens_for_writing(fi), fi->flags & O_TRUNC);
 	if (!rc && (fi->flags & O_TRUNC)) {
 		rc = drop_setid(req, ino);
 		if (rc)

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/utf8.h"
 #include "backends/cloudflare/head.h"
 #include "backends/cloudflare/response.h"
-#include "backends/cloudflare/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,4 +1,4 @@
-#include "backends/cloudflare/utf8.h"
+#include "backends/base/utf8.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -3,8 +3,8 @@
  *
  * Pure. The check can be fed piece by piece.
  */
-#ifndef KVFS_CLOUDFLARE_UTF8_H
-#define KVFS_CLOUDFLARE_UTF8_H
+#ifndef KVFS_UTF8_H
+#define KVFS_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>

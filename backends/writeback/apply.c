@@ -1,0 +1,462 @@
+/*
+ * apply.c - accepting changes: each goes into the local store, and in the same group into the
+ * journal what it means for the remote one.
+ */
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+#include "backends/base/clock.h"
+#include "backends/base/log.h"
+#include "backends/base/utf8.h"
+#include "backends/writeback/internal.h"
+
+/* A group for the local store, as it grows. */
+struct group {
+	struct change *changes;
+	size_t n, cap;
+	struct record *records; /* as many as `cap`, so that changes can point to them */
+	void **memory; /* what is to be freed after */
+	size_t memory_n;
+	struct blob **entries; /* of the journal: something is to be uploaded */
+	size_t entries_n;
+};
+
+static int group_init(struct group *g, size_t cap)
+{
+	*g = (struct group){.cap = cap};
+	g->changes = calloc(cap, sizeof(*g->changes));
+	g->records = calloc(cap, sizeof(*g->records));
+	g->memory = calloc(cap, sizeof(*g->memory));
+	g->entries = calloc(cap, sizeof(*g->entries));
+	return g->changes && g->records && g->memory && g->entries ? 0 : -ENOMEM;
+}
+
+static void group_release(struct group *g)
+{
+	for (size_t i = 0; i < g->memory_n; i++)
+		free(g->memory[i]);
+	for (size_t i = 0; i < g->entries_n; i++)
+		blob_unref(g->entries[i]);
+	free(g->changes);
+	free(g->records);
+	free(g->memory);
+	free(g->entries);
+}
+
+uint64_t wb_hash_blob(struct blob *b)
+{
+	enum { STEP = 1 << 16 };
+	const void *data = b ? blob_data(b) : NULL;
+	XXH3_state_t *state;
+	unsigned char *buf;
+	uint64_t hash = 0;
+
+	if (data || !b || !blob_size(b))
+		return XXH3_64bits(data ? data : "", b ? (size_t)blob_size(b) : 0);
+	state = XXH3_createState();
+	buf = malloc(STEP);
+	if (state && buf) {
+		int64_t n = 0;
+
+		XXH3_64bits_reset(state);
+		for (uint64_t at = 0; (n = blob_read(b, at, buf, STEP)) > 0; at += (uint64_t)n)
+			XXH3_64bits_update(state, buf, (size_t)n);
+		hash = XXH3_64bits_digest(state);
+	}
+	XXH3_freeState(state);
+	free(buf);
+	return hash;
+}
+
+/* What names a file in its directory. */
+bool wb_name_is_local(struct writeback *wb, const struct entry_id *id)
+{
+	char name[STORE_KEY_MAX + 1], *globs, *glob, *save;
+	const unsigned char *start = id->bytes;
+	bool matches = false;
+
+	if (!wb->globs || !*wb->globs)
+		return false;
+	for (size_t i = 0; i < id->len; i++) {
+		if (id->bytes[i] == (unsigned char)wb->opt.separator)
+			start = id->bytes + i + 1;
+	}
+	size_t len = (size_t)(id->bytes + id->len - start);
+	if (memchr(start, '\0', len))
+		return false;
+	memcpy(name, start, len);
+	name[len] = '\0';
+	globs = strdup(wb->globs);
+	for (glob = globs ? strtok_r(globs, " ", &save) : NULL; glob && !matches;
+		glob = strtok_r(NULL, " ", &save))
+		matches = fnmatch(glob, name, 0) == 0;
+	free(globs);
+	return matches;
+}
+
+int wb_put_change(const struct entry_id *id, const struct record *rec, const struct info *info,
+	struct blob *value, struct change *out, struct record *joined, void **memory)
+{
+	unsigned char *xattrs;
+
+	*joined = *rec;
+	int rc = info_join(rec, info, &xattrs, &joined->xattrs_len);
+	if (rc)
+		return rc;
+	joined->xattrs = xattrs;
+	*memory = xattrs;
+	*out = (struct change){.op = CHANGE_PUT, .id = *id, .rec = joined, .value = value};
+	return 0;
+}
+
+static int group_put(
+	struct group *g, const struct change *c, const struct record *rec, const struct info *info)
+{
+	int rc = wb_put_change(&c->id, rec, info, c->value, &g->changes[g->n], &g->records[g->n],
+		&g->memory[g->memory_n]);
+
+	if (rc)
+		return rc;
+	g->changes[g->n].hold = c->hold;
+	g->n++;
+	g->memory_n++;
+	return 0;
+}
+
+/* What has been there before the change. */
+struct before {
+	struct wb_entry e;
+	struct journal j;
+	bool journaled;
+};
+
+static int before_load(
+	struct writeback *wb, const struct wb_ns *ns, const struct entry_id *id, struct before *b)
+{
+	int rc = wb_entry_get(wb, id, &b->e);
+
+	if (rc)
+		return rc;
+	rc = journal_get(wb->local, ns->journal, id, &b->j);
+	b->journaled = rc == 0;
+	if (rc && rc != -ENOENT) {
+		wb_entry_release(&b->e);
+		return rc;
+	}
+	return 0;
+}
+
+static int group_journal(struct writeback *wb, struct group *g, const struct wb_ns *ns,
+	const struct entry_id *id, enum journal_op op, const struct before *b)
+{
+	const struct info *i = &b->e.info;
+	struct journal j = {
+		.op = op,
+		.seq = atomic_fetch_add(&wb->seq, 1) + 1,
+		.changed = clock_now(),
+		.remote_has = b->e.exists && !info_is_own(i),
+		.base_known = !b->e.exists || i->sized,
+		.base = b->e.exists && i->sized ? i->hash : 0,
+	};
+
+	if (b->journaled) {
+		j.remote_has = b->j.remote_has;
+		j.base_known = b->j.base_known;
+		j.base = b->j.base;
+	}
+	/* Not more than one write a second to one key. */
+	if (i->pinned)
+		j.not_before = i->pinned - 2 * wb->opt.max_age + CLOCK_SECOND;
+	int rc = journal_put(wb->local, ns->journal, id, &j, &g->changes[g->n]);
+	if (rc)
+		return rc;
+	g->entries[g->entries_n++] = g->changes[g->n++].value;
+	return 0;
+}
+
+static bool same_metadata(const struct record *a, const struct record *b)
+{
+	size_t a_len = 0, b_len = 0;
+	const unsigned char *x = xattrs_get(a->xattrs, a->xattrs_len, "user.kv.metadata", &a_len);
+	const unsigned char *y = xattrs_get(b->xattrs, b->xattrs_len, "user.kv.metadata", &b_len);
+
+	return !x == !y && a_len == b_len && (!x || memcmp(x, y, a_len) == 0);
+}
+
+static int add_put(struct writeback *wb, struct group *g, const struct wb_ns *ns,
+	const struct change *c, const struct before *b)
+{
+	const struct record *rec = c->rec ? c->rec : &b->e.rec;
+	struct info info = b->e.info;
+
+	if (!b->e.exists)
+		info.local = wb_name_is_local(wb, &c->id);
+	if (c->value) {
+		info.cached = info.sized = true;
+		info.size = blob_size(c->value);
+		info.hash = wb_hash_blob(c->value);
+	}
+	int rc = group_put(g, c, rec, &info);
+	if (rc || info.local || c->hold)
+		return rc;
+	bool other = b->e.exists &&
+		(b->e.rec.expiration != rec->expiration || !same_metadata(&b->e.rec, rec));
+	if (!c->value && (!other || (info_is_own(&info) && !b->journaled)))
+		return 0;
+	return group_journal(wb, g, ns, &c->id, JOURNAL_PUT, b);
+}
+
+static int add_remove(struct writeback *wb, struct group *g, const struct wb_ns *ns,
+	const struct change *c, const struct before *b)
+{
+	bool expired = record_expired(&b->e.rec, clock_now());
+
+	g->changes[g->n++] = *c;
+	if (!b->e.exists || b->e.info.local)
+		return 0;
+	if (b->journaled && !b->j.remote_has) { /* nobody there has heard of it */
+		journal_drop(ns->journal, &c->id, &g->changes[g->n++]);
+		return 0;
+	}
+	/* What expires here expires there, unless that has another expiry. */
+	if (!b->journaled && (expired || info_is_own(&b->e.info)))
+		return 0;
+	return group_journal(wb, g, ns, &c->id, JOURNAL_REMOVE, b);
+}
+
+static int check(struct writeback *wb, const struct change *c)
+{
+	const struct entry_id *id = &c->id;
+
+	if (c->op != CHANGE_PUT || !wb->base.text_keys)
+		return 0;
+	if (!utf8_is_valid(id->bytes, id->len))
+		return -EILSEQ;
+	if ((id->len == 1 && id->bytes[0] == '.') ||
+		(id->len == 2 && memcmp(id->bytes, "..", 2) == 0))
+		return -EINVAL;
+	return c->value && blob_size(c->value) > wb->base.value_max ? -EFBIG : 0;
+}
+
+/* Under `book`. */
+static int add_change(struct writeback *wb, struct group *g, const struct change *c)
+{
+	struct wb_ns *ns = wb_ns(wb, c->id.ns);
+	struct before b;
+
+	if (!ns || c->id.kind == ENTRY_DIR) {
+		g->changes[g->n++] = *c;
+		return 0;
+	}
+	int rc = check(wb, c);
+	if (!rc)
+		rc = before_load(wb, ns, &c->id, &b);
+	if (rc)
+		return rc;
+	rc = c->op == CHANGE_PUT ? add_put(wb, g, ns, c, &b) : add_remove(wb, g, ns, c, &b);
+	/* What the record borrows is in the joined copy; nothing of `b` is needed any more. */
+	wb_entry_release(&b.e);
+	return rc;
+}
+
+int wb_apply(struct store *base, const struct change *changes, size_t n, uint64_t *seq)
+{
+	struct writeback *wb = writeback(base);
+	struct group g;
+	int rc = base->readonly ? -EROFS : group_init(&g, 2 * n);
+
+	if (rc == -EROFS)
+		return rc;
+	pthread_mutex_lock(&wb->book);
+	for (size_t i = 0; i < n && !rc; i++)
+		rc = add_change(wb, &g, &changes[i]);
+	if (!rc)
+		rc = wb->local->ops->apply(wb->local, g.changes, g.n, seq);
+	bool journals = g.entries_n > 0;
+	group_release(&g);
+	pthread_mutex_unlock(&wb->book);
+	if (!rc && journals) {
+		atomic_fetch_add(&wb->pending, 1); /* counted again by the uploader */
+		wb_upload_expect(wb, clock_now() + wb->opt.upload_delay);
+	}
+	return rc;
+}
+
+/* --- moving directories ---------------------------------------------------------------------- */
+
+struct moves {
+	struct change *changes;
+	size_t n, cap;
+	struct record *records;
+	unsigned char (*ids)[STORE_PREFIX_MAX];
+	void **memory;
+};
+
+static int moves_reserve(struct moves *m, size_t more)
+{
+	if (m->n + more <= m->cap)
+		return 0;
+	/* Changes point into the other arrays, so those are made anew as a whole only while there
+	 * are none: a first pass counts. */
+	return -E2BIG;
+}
+
+static int moves_init(struct moves *m, size_t cap)
+{
+	*m = (struct moves){.cap = cap};
+	m->changes = calloc(cap, sizeof(*m->changes));
+	m->records = calloc(cap, sizeof(*m->records));
+	m->ids = calloc(cap, sizeof(*m->ids));
+	m->memory = calloc(cap, sizeof(*m->memory));
+	return m->changes && m->records && m->ids && m->memory ? 0 : -ENOMEM;
+}
+
+static void moves_release(struct moves *m)
+{
+	for (size_t i = 0; i < m->n; i++) {
+		blob_unref(m->changes[i].value);
+		free(m->memory[i]);
+	}
+	free(m->changes);
+	free(m->records);
+	free(m->ids);
+	free(m->memory);
+}
+
+/* Adds the removal of `id` and its appearance under the other prefix. */
+static int moves_add(struct writeback *wb, struct moves *m, const struct entry_id *id,
+	size_t from_len, const struct entry_id *to, size_t to_len, int64_t now)
+{
+	struct wb_entry e;
+	struct value v;
+	int rc = moves_reserve(m, 2);
+
+	if (!rc && id->len - from_len + to_len > STORE_KEY_MAX + (id->kind == ENTRY_DIR))
+		rc = -ENAMETOOLONG;
+	if (!rc)
+		rc = wb_entry_get(wb, id, &e);
+	if (rc)
+		return rc;
+	memcpy(m->ids[m->n], id->bytes, id->len);
+	m->changes[m->n] = (struct change){.op = CHANGE_REMOVE, .id = *id};
+	m->changes[m->n].id.bytes = m->ids[m->n];
+	m->n++;
+	if (!e.exists || record_expired(&e.rec, now)) {
+		wb_entry_release(&e);
+		return 0;
+	}
+	struct change *put = &m->changes[m->n];
+	*put = (struct change){.op = CHANGE_PUT, .id = *id, .rec = &m->records[m->n]};
+	put->id.ns = to->ns;
+	put->id.bytes = m->ids[m->n];
+	put->id.len = (uint16_t)(id->len - from_len + to_len);
+	memcpy(m->ids[m->n], to->bytes, to_len);
+	memcpy(m->ids[m->n] + to_len, id->bytes + from_len, id->len - from_len);
+	m->records[m->n] = e.rec;
+	m->memory[m->n] = e.memory;
+	m->n++;
+	if (id->kind == ENTRY_DIR)
+		return 0;
+	rc = wb_read(&wb->base, id, NOW_NEVER, &v);
+	if (rc)
+		return rc;
+	rc = value_to_blob(&v, wb->local->blobs, &put->value);
+	value_release(&v);
+	return rc;
+}
+
+/* Calls moves_add() (m not NULL), or counts, for each entry below `from` and the key of its name. */
+static int each_below(struct writeback *wb, struct moves *m, size_t *count,
+	const struct entry_id *from, const struct entry_id *to, int64_t now)
+{
+	static const enum entry_kind kinds[] = {ENTRY_KEY, ENTRY_DIR};
+	unsigned char at[STORE_PREFIX_MAX + 1];
+	int rc = 0;
+
+	for (size_t k = 0; k < 2 && !rc; k++) {
+		size_t len = from->len;
+
+		memcpy(at, from->bytes, len);
+		for (;;) {
+			unsigned char bytes[STORE_PREFIX_MAX];
+			struct entry_id id;
+			struct view *v;
+			struct scan *s;
+
+			rc = wb_view_begin(&wb->base, NOW_NEVER, &v);
+			if (rc)
+				break;
+			rc = wb_scan_open(v, from->ns, kinds[k], &s);
+			if (!rc) {
+				rc = wb_scan_seek(s, at, len, &id);
+				if (!rc) {
+					memcpy(bytes, id.bytes, id.len);
+					id.bytes = bytes;
+				}
+				wb_scan_close(s);
+			}
+			wb_view_end(v);
+			if (rc || id.len < from->len ||
+				memcmp(id.bytes, from->bytes, from->len) != 0)
+				break;
+			*count += 2;
+			if (m)
+				rc = moves_add(wb, m, &id, from->len, to, to->len, now);
+			if (rc)
+				break;
+			memcpy(at, id.bytes, id.len);
+			len = id.len;
+			at[len++] = '\0';
+		}
+		if (rc == -ENOENT)
+			rc = 0;
+	}
+	struct entry_id key = wb_key(from->ns, from->bytes, from->len - 1u);
+	*count += 2;
+	if (!rc && m && key.len)
+		rc = moves_add(wb, m, &key, key.len, to, to->len - 1u, now);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+int wb_move_tree(struct store *base, const struct entry_id *from, const struct entry_id *to,
+	bool exchange, int64_t now)
+{
+	struct writeback *wb = writeback(base);
+	struct moves m = {0};
+	size_t count = 1;
+	int rc = each_below(wb, NULL, &count, from, to, now);
+
+	if (!rc && exchange)
+		rc = each_below(wb, NULL, &count, to, from, now);
+	if (!rc)
+		rc = moves_init(&m, count);
+	size_t ignored = 0;
+	if (!rc)
+		rc = each_below(wb, &m, &ignored, from, to, now);
+	if (!rc && exchange)
+		rc = each_below(wb, &m, &ignored, to, from, now);
+	if (!rc) {
+		/* What is put must come after what is removed, where both are the same key. */
+		size_t removes = 0;
+
+		for (size_t i = 0; i < m.n; i++) {
+			if (m.changes[i].op != CHANGE_REMOVE)
+				continue;
+			struct change swap = m.changes[removes];
+			void *memory = m.memory[removes];
+
+			m.changes[removes] = m.changes[i];
+			m.memory[removes] = m.memory[i];
+			m.changes[i] = swap;
+			m.memory[i] = memory;
+			removes++;
+		}
+		rc = wb_apply(base, m.changes, m.n, NULL);
+	}
+	if (!rc)
+		rc = wb->local->ops->sync(wb->local, UINT64_MAX);
+	moves_release(&m);
+	return rc;
+}

@@ -1,0 +1,180 @@
+/*
+ * coverage.c - what is known to be whole: a listing that came to its end says of every key that
+ * begins with its prefix whether it exists; one that is under way says so up to its last key.
+ *
+ * Ended ones are in the local store (the namespace `listed`, prefix -> when), so that they outlive
+ * the mount; those under way are in memory (struct walk).
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "backends/base/clock.h"
+#include "backends/writeback/internal.h"
+#include "backends/writeback/pack.h"
+
+enum { ABSENT_SIZE = 16 };
+
+/* No key of text begins so; an empty one cannot be stored. */
+static const unsigned char EVERYTHING[1] = {0xff};
+
+static struct entry_id listed_id(const struct wb_ns *ns, const void *prefix, size_t len)
+{
+	return len ? wb_key(ns->listed, prefix, len) : wb_key(ns->listed, EVERYTHING, 1);
+}
+
+static bool is_recent(const struct writeback *wb, int64_t when, int64_t now)
+{
+	return when <= now && now - when < wb->opt.max_age;
+}
+
+/* The number in a small value; 0 where there is none. */
+static int64_t read_number(struct writeback *wb, const struct entry_id *id, size_t skip)
+{
+	unsigned char bytes[ABSENT_SIZE];
+	struct value v;
+
+	if (wb->local->ops->read(wb->local, id, NOW_NEVER, &v))
+		return 0;
+	int64_t n = value_read(&v, 0, bytes, sizeof(bytes));
+	value_release(&v);
+	if (n < (int64_t)skip + 8)
+		return 0;
+	struct unpack u = {bytes + skip, 8};
+	return (int64_t)unpack_number(&u, 8);
+}
+
+static bool listed(
+	struct writeback *wb, const struct wb_ns *ns, const void *prefix, size_t len, int64_t now)
+{
+	struct entry_id id = listed_id(ns, prefix, len);
+
+	return is_recent(wb, read_number(wb, &id, 0), now);
+}
+
+/* Whether a listing under way is past the key, or past everything that begins so. */
+static bool walked(struct writeback *wb, struct wb_ns *ns, const unsigned char *bytes, size_t len,
+	bool below, int64_t now)
+{
+	bool is = false;
+
+	pthread_mutex_lock(&wb->traffic);
+	for (const struct walk *w = ns->walks; w && !is; w = w->next) {
+		if (!w->upto_len || w->prefix_len > len ||
+			memcmp(w->prefix, bytes, w->prefix_len) != 0 ||
+			!is_recent(wb, w->began, now))
+			continue;
+		size_t both = len < w->upto_len ? len : w->upto_len;
+		int order = memcmp(bytes, w->upto, both);
+
+		is = order < 0 || (order == 0 && !below && len <= w->upto_len);
+	}
+	pthread_mutex_unlock(&wb->traffic);
+	return is;
+}
+
+bool wb_covers(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len, bool below,
+	int64_t now)
+{
+	const unsigned char *p = bytes;
+
+	if (listed(wb, ns, "", 0, now))
+		return true;
+	for (size_t i = 0; i < len; i++) {
+		if (p[i] == (unsigned char)wb->opt.separator && listed(wb, ns, p, i + 1, now))
+			return true;
+	}
+	return (len && listed(wb, ns, p, len, now)) || walked(wb, ns, p, len, below, now);
+}
+
+static int put_numbers(
+	struct writeback *wb, const struct entry_id *id, int64_t a, int64_t b, size_t size)
+{
+	unsigned char bytes[ABSENT_SIZE];
+	struct change put = {.op = CHANGE_PUT, .id = *id};
+
+	pack_number(pack_number(bytes, (uint64_t)a, 8), (uint64_t)b, 8);
+	int rc = blob_new_copy(wb->local->blobs, bytes, size, &put.value);
+	if (!rc)
+		rc = wb->local->ops->apply(wb->local, &put, 1, NULL);
+	blob_unref(put.value);
+	return rc;
+}
+
+int wb_cover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len, int64_t when)
+{
+	struct entry_id id = listed_id(ns, prefix, len);
+
+	return put_numbers(wb, &id, when, 0, 8);
+}
+
+bool wb_is_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t now)
+{
+	struct entry_id id = wb_key(ns->absent, key->bytes, key->len);
+
+	return is_recent(wb, read_number(wb, &id, 0), now) || wb_is_removed(wb, ns, key, now);
+}
+
+bool wb_is_removed(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t now)
+{
+	struct entry_id id = wb_key(ns->absent, key->bytes, key->len);
+
+	return read_number(wb, &id, 8) > now;
+}
+
+int wb_note_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t when,
+	int64_t pinned)
+{
+	struct entry_id id = wb_key(ns->absent, key->bytes, key->len);
+
+	return put_numbers(wb, &id, when, pinned, ABSENT_SIZE);
+}
+
+/* Removes the entries of a bookkeeping namespace that begin with `prefix`. */
+static int forget_below(
+	struct writeback *wb, uint32_t number, const unsigned char *prefix, size_t len)
+{
+	struct store *local = wb->local;
+
+	for (;;) {
+		unsigned char bytes[STORE_KEY_MAX];
+		struct change remove = {.op = CHANGE_REMOVE};
+		struct view *v;
+		struct scan *s;
+		int rc = local->ops->view_begin(local, NOW_NEVER, &v);
+
+		if (rc)
+			return rc;
+		rc = local->ops->scan_open(v, number, ENTRY_KEY, &s);
+		if (!rc) {
+			rc = local->ops->scan_seek(s, prefix, len, &remove.id);
+			if (!rc)
+				memcpy(bytes, remove.id.bytes, remove.id.len);
+			remove.id.bytes = bytes;
+			local->ops->scan_close(s);
+		}
+		local->ops->view_end(v);
+		if (rc || remove.id.len < len || memcmp(bytes, prefix, len) != 0)
+			return rc == -ENOENT ? 0 : rc;
+		rc = local->ops->apply(local, &remove, 1, NULL);
+		if (rc)
+			return rc;
+	}
+}
+
+int wb_uncover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len)
+{
+	const unsigned char *p = prefix;
+	struct entry_id id = listed_id(ns, "", 0);
+	struct change remove = {.op = CHANGE_REMOVE, .id = id};
+	int rc = wb->local->ops->apply(wb->local, &remove, 1, NULL);
+
+	for (size_t i = 0; i < len && !rc; i++) {
+		if (p[i] != (unsigned char)wb->opt.separator)
+			continue;
+		remove.id = listed_id(ns, p, i + 1);
+		rc = wb->local->ops->apply(wb->local, &remove, 1, NULL);
+	}
+	if (!rc)
+		rc = forget_below(wb, ns->listed, p, len);
+	return rc ? rc : forget_below(wb, ns->absent, p, len);
+}

@@ -1,0 +1,200 @@
+/*
+ * internal.h - the store's own struct, and which file does what with it.
+ *
+ *   store.c      opening, closing, what is passed on     namespaces.c  titles and ids
+ *   view.c       reading                                 apply.c       accepting changes
+ *   prepare.c    what an operation needs                 fetch.c       asking for it
+ *   merge.c      what the answers change here            coverage.c    what is known to be whole
+ *   upload.c     taking changes to the remote store      notify.c      telling the filesystem
+ *   evict.c      making room
+ */
+#ifndef KVFS_WRITEBACK_INTERNAL_H
+#define KVFS_WRITEBACK_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "backends/writeback/info.h"
+#include "backends/writeback/journal.h"
+#include "backends/writeback/writeback.h"
+
+/* As a view's `now`: with what has expired. */
+#define NOW_NEVER INT64_MIN
+
+/* A listing of the remote store under way. */
+struct walk {
+	struct walk *next;
+	bool busy; /* somebody is asking for its next page */
+	unsigned misses; /* names below it that were asked for by themselves */
+	char *cursor;
+	int64_t began;
+	uint16_t prefix_len, upto_len; /* upto_len 0: nothing is known yet */
+	unsigned char prefix[STORE_KEY_MAX], upto[STORE_KEY_MAX];
+};
+
+/* A remote namespace. Never freed before the end. */
+struct wb_ns {
+	char id[REMOTE_ID_MAX + 1];
+	unsigned char *title; /* book; NULL: it has gone */
+	size_t title_len;
+	uint32_t keys, journal, listed, absent; /* numbers of local namespaces */
+	struct walk *walks; /* traffic */
+};
+
+struct flight; /* a value that is being fetched: fetch.c */
+struct notifier;
+
+struct writeback {
+	struct store base;
+	struct store *local;
+	struct remote *remote;
+	struct writeback_options opt;
+	char *globs;
+
+	pthread_mutex_t book;
+	struct wb_ns **namespaces; /* book; by the order of appearance */
+	size_t namespaces_n;
+	_Atomic(struct wb_ns *) *by_number; /* of NUMBERS_MAX */
+	int64_t titles_read; /* book: when they were last asked for */
+	bool one; /* only one namespace is shown */
+
+	pthread_mutex_t traffic;
+	pthread_cond_t landed;
+	struct flight *flights; /* traffic */
+
+	pthread_t uploader;
+	bool uploading; /* the thread runs */
+	pthread_mutex_t queue;
+	pthread_cond_t work, sent;
+	/* All below: queue. */
+	bool stop, hurry; /* hurry: do not wait for upload_delay */
+	int64_t next_due;
+	uint64_t passes; /* that the uploader has finished */
+	_Atomic uint64_t seq;
+	_Atomic uint64_t pending, pending_bytes, failed;
+	_Atomic int last_error; /* of the remote store, 0: it answered */
+	_Atomic int64_t offline_since;
+
+	struct notifier *notifier;
+};
+
+enum { WB_NUMBERS_MAX = 1 << 16 };
+
+static inline struct writeback *writeback(struct store *st)
+{
+	return (struct writeback *)st;
+}
+
+/* The remote namespace whose keys have this number; NULL: it is none (the root of all). */
+static inline struct wb_ns *wb_ns(struct writeback *wb, uint32_t number)
+{
+	return number < WB_NUMBERS_MAX ? atomic_load(&wb->by_number[number]) : NULL;
+}
+
+static inline struct entry_id wb_key(uint32_t ns, const void *bytes, size_t len)
+{
+	return (struct entry_id){.ns = ns, .kind = ENTRY_KEY, .len = (uint16_t)len, .bytes = bytes};
+}
+
+/* A local entry with its information taken out of its record. rec.xattrs is a copy: the caller
+ * releases it with wb_entry_release(). */
+struct wb_entry {
+	bool exists;
+	struct record rec;
+	struct info info;
+	uint64_t size; /* of the value: as known */
+	void *memory;
+};
+
+/* view.c */
+int wb_view_begin(struct store *base, int64_t now, struct view **out);
+void wb_view_end(struct view *v);
+int wb_view_get(struct view *v, const struct entry_id *id, struct entry *out);
+int wb_view_expired(struct view *v, size_t skip, struct entry_id *id);
+int64_t wb_view_next_expiry(struct view *v);
+int wb_scan_open(struct view *v, uint32_t ns, enum entry_kind kind, struct scan **out);
+int wb_scan_seek(struct scan *s, const void *from, size_t len, struct entry_id *found);
+void wb_scan_close(struct scan *s);
+int wb_read(struct store *base, const struct entry_id *id, int64_t now, struct value *out);
+/* Expired ones too. `exists` false where there is none. */
+int wb_entry_get(struct writeback *wb, const struct entry_id *id, struct wb_entry *out);
+void wb_entry_release(struct wb_entry *e);
+/* Whether what is known of the value counts still: `journaled` says it is in the journal. */
+bool wb_is_fresh(struct writeback *wb, const struct info *i, bool journaled, int64_t now);
+
+/* apply.c */
+int wb_apply(struct store *base, const struct change *changes, size_t n, uint64_t *seq);
+int wb_move_tree(struct store *base, const struct entry_id *from, const struct entry_id *to,
+	bool exchange, int64_t now);
+/* The change that gives a key of ours its record with `info`; *memory is to be freed after. */
+int wb_put_change(const struct entry_id *id, const struct record *rec, const struct info *info,
+	struct blob *value, struct change *out, struct record *joined, void **memory);
+bool wb_name_is_local(struct writeback *wb, const struct entry_id *id);
+bool wb_key_is_allowed(const struct entry_id *id);
+
+/* namespaces.c */
+int wb_namespaces_open(struct writeback *wb, const char *only, uint32_t *ns, char *why, size_t cap);
+void wb_namespaces_free(struct writeback *wb);
+int wb_namespaces_refresh(struct writeback *wb);
+int wb_ns_find(struct store *base, const void *name, size_t len, uint32_t *ns);
+int wb_ns_next(struct store *base, const void *after, size_t after_len, void *name, size_t cap,
+	size_t *len);
+int wb_ns_create(
+	struct store *base, const void *name, size_t len, const struct record *rec, uint32_t *ns);
+int wb_ns_remove(struct store *base, uint32_t ns, int64_t now);
+int wb_ns_rename(struct store *base, uint32_t ns, const void *name, size_t len, int64_t now);
+
+/* prepare.c */
+int wb_prepare(struct store *base, struct want *want);
+
+/* coverage.c: what is known to be whole. With or without `book`. */
+bool wb_covers(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len, bool below,
+	int64_t now);
+int wb_cover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len, int64_t when);
+int wb_uncover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len);
+bool wb_is_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t now);
+/* Removed by us so lately that the remote store may still show it. */
+bool wb_is_removed(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t now);
+int wb_note_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t when,
+	int64_t pinned);
+
+/* fetch.c: they wait for the remote store; without locks. */
+int wb_fetch_page(
+	struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len, struct want *want);
+int wb_fetch_values(
+	struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, bool bytes_needed);
+int wb_fetch_exactly(struct writeback *wb, struct wb_ns *ns, const struct remote_name *keys,
+	size_t n, bool background);
+void wb_fetch_free(struct wb_ns *ns);
+void wb_note_answer(struct writeback *wb, int rc);
+
+/* merge.c */
+/* `after`: the last key of the page before (len 0: none). */
+int wb_merge_page(struct writeback *wb, struct wb_ns *ns, const struct remote_page *page,
+	const struct remote_name *after, const struct remote_name *prefix, int64_t asked);
+int wb_merge_values(struct writeback *wb, struct wb_ns *ns, const struct remote_name *keys,
+	const struct remote_value *values, size_t n, int64_t asked);
+uint64_t wb_hash_blob(struct blob *b);
+
+/* upload.c */
+int wb_upload_start(struct writeback *wb);
+void wb_upload_stop(struct writeback *wb);
+void wb_upload_expect(struct writeback *wb, int64_t due);
+int wb_sync(struct store *base, uint64_t seq);
+void wb_hurry(struct writeback *wb);
+void wb_count_pending(struct writeback *wb);
+
+/* notify.c: the filesystem is told by a thread of its own, since whoever asked the remote store may
+ * hold what the kernel needs to be told. */
+int wb_notify_start(struct writeback *wb);
+void wb_notify_stop(struct writeback *wb);
+void wb_changed(struct writeback *wb, const struct entry_id *id, bool gone);
+void wb_watch(struct store *base, store_watcher fn, void *arg);
+enum foreign_verdict wb_foreign_compare(struct foreign_change *what, const struct entry_id *id);
+int wb_foreign_old_value(struct foreign_change *what, const struct entry_id *id, struct blob **out);
+
+/* evict.c */
+void wb_evict(struct writeback *wb);
+
+#endif

@@ -1,0 +1,359 @@
+/*
+ * merge.c - what the remote store's answers change in the local one.
+ *
+ * Own changes win: what is in the journal is left alone, and what is pinned is left alone unless the
+ * answer says the same. Everything is decided and applied under `book`.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "backends/base/clock.h"
+#include "backends/writeback/internal.h"
+
+static const char METADATA[] = "user.kv.metadata";
+
+/* Changes that an answer makes, applied together. */
+struct merging {
+	struct writeback *wb;
+	struct wb_ns *ns;
+	int64_t asked; /* when the question was put */
+	struct change *changes;
+	struct record *records;
+	void **memory;
+	size_t n, cap;
+	struct blob *empty; /* stands for values that are not here */
+};
+
+static int merging_init(
+	struct merging *m, struct writeback *wb, struct wb_ns *ns, size_t cap, int64_t asked)
+{
+	*m = (struct merging){.wb = wb, .ns = ns, .cap = cap, .asked = asked};
+	m->changes = calloc(cap, sizeof(*m->changes));
+	m->records = calloc(cap, sizeof(*m->records));
+	m->memory = calloc(cap, sizeof(*m->memory));
+	return m->changes && m->records && m->memory ? blob_new(wb->local->blobs, &m->empty)
+						     : -ENOMEM;
+}
+
+static void merging_release(struct merging *m)
+{
+	for (size_t i = 0; m->memory && i < m->n; i++)
+		free(m->memory[i]);
+	free(m->changes);
+	free(m->records);
+	free(m->memory);
+	blob_unref(m->empty);
+}
+
+static int merging_apply(struct merging *m)
+{
+	struct store *local = m->wb->local;
+	int rc = m->n ? local->ops->apply(local, m->changes, m->n, NULL) : 0;
+
+	for (size_t i = 0; i < m->n; i++) {
+		free(m->memory[i]);
+		m->memory[i] = NULL;
+	}
+	m->n = 0;
+	return rc;
+}
+
+static int merging_put(struct merging *m, const struct entry_id *id, const struct record *rec,
+	const struct info *info, struct blob *value)
+{
+	int rc = wb_put_change(
+		id, rec, info, value, &m->changes[m->n], &m->records[m->n], &m->memory[m->n]);
+
+	if (!rc)
+		m->n++;
+	return rc;
+}
+
+/* The attributes of a key that somebody else made. */
+static struct record new_record(struct writeback *wb)
+{
+	struct timespec now = clock_timespec(clock_now());
+
+	return (struct record){
+		.mode = (S_IFREG | 0644) & ~wb->opt.umask,
+		.uid = wb->opt.uid,
+		.gid = wb->opt.gid,
+		.ino = wb->local->ops->new_ino(wb->local),
+		.atime = now,
+		.mtime = now,
+		.ctime = now,
+		.btime = now,
+	};
+}
+
+/* Gives the record other metadata: 1 where that changes it, 0, -errno. The list is copied. */
+static int set_metadata(struct wb_entry *e, const char *metadata, size_t len)
+{
+	struct record *rec = &e->rec;
+	unsigned char *list;
+	size_t old_len = 0, list_len;
+	const unsigned char *old = xattrs_get(rec->xattrs, rec->xattrs_len, METADATA, &old_len);
+
+	if (!old == !metadata && old_len == len && (!old || memcmp(old, metadata, len) == 0))
+		return 0;
+	int rc =
+		xattrs_set(rec->xattrs, rec->xattrs_len, METADATA, metadata, len, &list, &list_len);
+	if (rc)
+		return rc;
+	free(e->memory);
+	e->memory = list;
+	rec->xattrs = list;
+	rec->xattrs_len = (uint32_t)list_len;
+	return 1;
+}
+
+/* Expiry and metadata as the answer has them: 1 where that changes something. */
+static int set_attributes(
+	struct wb_entry *e, int64_t expiration, const char *metadata, size_t metadata_len)
+{
+	int changed = set_metadata(e, metadata, metadata ? metadata_len : 0);
+
+	if (changed < 0)
+		return changed;
+	if (e->rec.expiration != expiration) {
+		e->rec.expiration = expiration;
+		e->rec.visible_ns = 0;
+		changed = 1;
+	}
+	return changed;
+}
+
+/* Whether own changes of the key, or its being made here only, keep answers from counting. */
+static bool is_ours(struct merging *m, const struct entry_id *id, const struct wb_entry *e)
+{
+	struct journal j;
+
+	return (e->exists && (e->info.local || info_is_own(&e->info))) ||
+		journal_get(m->wb->local, m->ns->journal, id, &j) != -ENOENT;
+}
+
+static bool is_pinned(const struct merging *m, const struct wb_entry *e)
+{
+	return e->exists && e->info.pinned > m->asked;
+}
+
+/* --- listings --------------------------------------------------------------------------------- */
+
+static int merge_listed(struct merging *m, const struct remote_key *key)
+{
+	struct entry_id id = wb_key(m->ns->keys, key->bytes, key->len);
+	struct wb_entry e;
+	int changed = 0, rc = wb_entry_get(m->wb, &id, &e);
+
+	if (rc)
+		return rc;
+	if (is_ours(m, &id, &e) || is_pinned(m, &e) ||
+		(!e.exists && wb_is_removed(m->wb, m->ns, &id, m->asked)))
+		goto out;
+	if (!e.exists) {
+		e.rec = new_record(m->wb);
+		changed = 1;
+	}
+	rc = set_attributes(&e, key->expiration, key->metadata, key->metadata_len);
+	if (rc < 0)
+		goto out;
+	changed |= rc;
+	rc = 0;
+	if (changed || !e.info.seen) {
+		if (e.exists && changed)
+			e.rec.ctime = clock_timespec(clock_now());
+		e.info.seen = m->asked;
+		rc = merging_put(m, &id, &e.rec, &e.info, e.exists ? NULL : m->empty);
+		if (!rc && e.exists)
+			wb_changed(m->wb, &id, false);
+	}
+out:
+	wb_entry_release(&e);
+	return rc;
+}
+
+/* A key that is here, and that a listing has passed without naming it. */
+static int merge_unlisted(struct merging *m, const struct entry_id *id)
+{
+	struct wb_entry e;
+	int rc = wb_entry_get(m->wb, id, &e);
+
+	if (rc)
+		return rc;
+	if (e.exists && !is_ours(m, id, &e) && !is_pinned(m, &e) && !e.rec.visible_ns) {
+		m->changes[m->n++] = (struct change){.op = CHANGE_REMOVE, .id = *id};
+		wb_changed(m->wb, id, true);
+	}
+	wb_entry_release(&e);
+	return 0;
+}
+
+/* The first local key at or after `at`, within `prefix`. Its bytes are copied. */
+static int next_local(struct merging *m, const unsigned char *at, size_t len,
+	const struct remote_name *prefix, struct entry_id *id, unsigned char bytes[STORE_KEY_MAX])
+{
+	struct store *local = m->wb->local;
+	struct view *v;
+	struct scan *s;
+	int rc = local->ops->view_begin(local, NOW_NEVER, &v);
+
+	if (rc)
+		return rc;
+	rc = local->ops->scan_open(v, m->ns->keys, ENTRY_KEY, &s);
+	if (!rc) {
+		rc = local->ops->scan_seek(s, at, len, id);
+		if (!rc) {
+			memcpy(bytes, id->bytes, id->len);
+			id->bytes = bytes;
+		}
+		local->ops->scan_close(s);
+	}
+	local->ops->view_end(v);
+	if (!rc &&
+		(id->len < prefix->len ||
+			(prefix->len && memcmp(bytes, prefix->bytes, prefix->len) != 0)))
+		rc = -ENOENT;
+	return rc;
+}
+
+static int compare(const struct entry_id *id, const struct remote_key *key)
+{
+	size_t both = id->len < key->len ? id->len : key->len;
+	int order = memcmp(id->bytes, key->bytes, both);
+
+	return order ? order : (id->len > key->len) - (id->len < key->len);
+}
+
+/* Removes what is here between the last key and this one (NULL: the end of the prefix). */
+static int merge_gap(struct merging *m, unsigned char *at, size_t *len,
+	const struct remote_name *prefix, const struct remote_key *key)
+{
+	unsigned char bytes[STORE_KEY_MAX];
+	struct entry_id id;
+	int rc;
+
+	while (!(rc = next_local(m, at, *len, prefix, &id, bytes)) &&
+		(!key || compare(&id, key) < 0)) {
+		rc = merge_unlisted(m, &id);
+		if (!rc)
+			rc = merging_apply(m);
+		if (rc)
+			return rc;
+		memcpy(at, id.bytes, id.len);
+		at[id.len] = '\0';
+		*len = id.len + 1u;
+	}
+	return rc == -ENOENT ? 0 : rc;
+}
+
+int wb_merge_page(struct writeback *wb, struct wb_ns *ns, const struct remote_page *page,
+	const struct remote_name *after, const struct remote_name *prefix, int64_t asked)
+{
+	unsigned char at[STORE_KEY_MAX + 1];
+	const struct remote_name *begin = after->len ? after : prefix;
+	size_t len = begin->len;
+	struct merging m;
+
+	memcpy(at, begin->bytes, len);
+	if (after->len)
+		at[len++] = '\0';
+	int rc = merging_init(&m, wb, ns, page->n + 1, asked);
+	pthread_mutex_lock(&wb->book);
+	for (size_t i = 0; i < page->n && !rc; i++) {
+		rc = merge_gap(&m, at, &len, prefix, &page->keys[i]);
+		if (!rc)
+			rc = merge_listed(&m, &page->keys[i]);
+		memcpy(at, page->keys[i].bytes, page->keys[i].len);
+		len = page->keys[i].len;
+		at[len++] = '\0';
+	}
+	if (!rc)
+		rc = merging_apply(&m);
+	if (!rc && !page->cursor)
+		rc = merge_gap(&m, at, &len, prefix, NULL);
+	pthread_mutex_unlock(&wb->book);
+	merging_release(&m);
+	return rc;
+}
+
+/* --- values ----------------------------------------------------------------------------------- */
+
+static int merge_absent(struct merging *m, const struct entry_id *id, const struct wb_entry *e)
+{
+	if (is_pinned(m, e))
+		return 0;
+	if (e->exists) {
+		m->changes[m->n++] = (struct change){.op = CHANGE_REMOVE, .id = *id};
+		wb_changed(m->wb, id, true);
+	}
+	return wb_note_absent(m->wb, m->ns, id, m->asked, 0);
+}
+
+static int merge_found(struct merging *m, const struct entry_id *id, struct wb_entry *e,
+	const struct remote_value *v)
+{
+	uint64_t hash = wb_hash_blob(v->value);
+	bool same = e->exists && e->info.sized && e->info.hash == hash &&
+		e->info.size == blob_size(v->value);
+
+	if ((is_pinned(m, e) && !same) || (!e->exists && wb_is_removed(m->wb, m->ns, id, m->asked)))
+		return 0;
+	if (!e->exists)
+		e->rec = new_record(m->wb);
+	bool keep = !v->metadata_known && e->exists;
+	int changed = keep ? 0 : set_attributes(e, v->expiration, v->metadata, v->metadata_len);
+	if (changed < 0)
+		return changed;
+	if (!same) {
+		e->rec.ctime = clock_timespec(clock_now());
+		/* The time when it was first listed is that of the first value. */
+		if (e->info.sized)
+			e->rec.mtime = e->rec.ctime;
+	}
+	bool have = same && e->info.cached;
+	e->info = (struct info){
+		.cached = true,
+		.sized = true,
+		.size = blob_size(v->value),
+		.hash = hash,
+		.seen = m->asked,
+		.read = m->asked,
+	};
+	if (!same || changed)
+		wb_changed(m->wb, id, false);
+	return merging_put(m, id, &e->rec, &e->info, have ? NULL : v->value);
+}
+
+static int merge_value(
+	struct merging *m, const struct remote_name *key, const struct remote_value *v)
+{
+	struct entry_id id = wb_key(m->ns->keys, key->bytes, key->len);
+	struct wb_entry e;
+	int rc = wb_entry_get(m->wb, &id, &e);
+
+	if (rc)
+		return rc;
+	if (!is_ours(m, &id, &e))
+		rc = v->error ? merge_absent(m, &id, &e) : merge_found(m, &id, &e, v);
+	wb_entry_release(&e);
+	return rc;
+}
+
+int wb_merge_values(struct writeback *wb, struct wb_ns *ns, const struct remote_name *keys,
+	const struct remote_value *values, size_t n, int64_t asked)
+{
+	struct merging m;
+	int rc = merging_init(&m, wb, ns, n, asked);
+
+	pthread_mutex_lock(&wb->book);
+	for (size_t i = 0; i < n && !rc; i++) {
+		if (values[i].error == 0 || values[i].error == -ENOENT)
+			rc = merge_value(&m, &keys[i], &values[i]);
+	}
+	if (!rc)
+		rc = merging_apply(&m);
+	pthread_mutex_unlock(&wb->book);
+	merging_release(&m);
+	return rc;
+}

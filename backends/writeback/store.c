@@ -1,0 +1,353 @@
+/*
+ * store.c - opening and closing, and what is passed on to the local store.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backends/base/clock.h"
+#include "backends/base/log.h"
+#include "backends/writeback/internal.h"
+
+enum { FAILED_SHOWN = 50 };
+
+static int wb_close(struct store *base)
+{
+	struct writeback *wb = writeback(base);
+
+	wb_upload_stop(wb);
+	wb_notify_stop(wb);
+	int rc = wb->local->ops->close(wb->local);
+	wb->remote->ops->close(wb->remote);
+	blob_pool_free(wb->opt.client_blobs);
+	wb_namespaces_free(wb);
+	pthread_mutex_destroy(&wb->book);
+	pthread_mutex_destroy(&wb->traffic);
+	pthread_cond_destroy(&wb->landed);
+	pthread_mutex_destroy(&wb->queue);
+	pthread_cond_destroy(&wb->work);
+	pthread_cond_destroy(&wb->sent);
+	free(wb->globs);
+	free(wb);
+	return rc;
+}
+
+static int wb_throttle(struct store *base, uint64_t bytes)
+{
+	struct store *local = writeback(base)->local;
+
+	return base->readonly ? -EROFS : local->ops->throttle(local, bytes);
+}
+
+static uint64_t wb_new_ino(struct store *base)
+{
+	struct store *local = writeback(base)->local;
+
+	return local->ops->new_ino(local);
+}
+
+static void wb_stat(struct store *base, struct store_stat *out)
+{
+	struct writeback *wb = writeback(base);
+
+	wb->local->ops->stat(wb->local, out);
+	out->pending += atomic_load(&wb->pending);
+}
+
+/* --- what a person asks for --------------------------------------------------------------------- */
+
+/* Calls `fn` for each key of local namespace `number` that begins with `prefix`, until it fails. */
+static int each_key(struct writeback *wb, struct wb_ns *ns, uint32_t number, const void *prefix,
+	size_t prefix_len, int (*fn)(struct writeback *, struct wb_ns *, const struct entry_id *))
+{
+	struct store *local = wb->local;
+	unsigned char at[STORE_KEY_MAX + 1];
+	size_t len = prefix_len;
+	int rc = 0;
+
+	memcpy(at, prefix, len);
+	while (!rc) {
+		struct entry_id id;
+		struct view *v;
+		struct scan *s;
+
+		rc = local->ops->view_begin(local, NOW_NEVER, &v);
+		if (rc)
+			break;
+		rc = local->ops->scan_open(v, number, ENTRY_KEY, &s);
+		if (!rc) {
+			rc = local->ops->scan_seek(s, at, len, &id);
+			if (!rc &&
+				(id.len < prefix_len || memcmp(id.bytes, prefix, prefix_len) != 0))
+				rc = -ENOENT;
+			if (!rc) {
+				memcpy(at, id.bytes, id.len);
+				len = id.len;
+			}
+			local->ops->scan_close(s);
+		}
+		local->ops->view_end(v);
+		if (rc)
+			break;
+		id.bytes = at;
+		rc = fn(wb, ns, &id);
+		at[len++] = '\0';
+	}
+	return rc == -ENOENT ? 0 : rc;
+}
+
+/* What is known of the value counts as old. */
+static int make_old(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key)
+{
+	struct entry_id id = wb_key(ns->keys, key->bytes, key->len);
+	struct record joined;
+	struct change put;
+	void *memory = NULL;
+	struct wb_entry e;
+
+	pthread_mutex_lock(&wb->book);
+	int rc = wb_entry_get(wb, &id, &e);
+	if (!rc && e.exists && e.info.read > 1) {
+		e.info.read = 1;
+		rc = wb_put_change(&id, &e.rec, &e.info, NULL, &put, &joined, &memory);
+		if (!rc)
+			rc = wb->local->ops->apply(wb->local, &put, 1, NULL);
+	}
+	if (!rc)
+		wb_entry_release(&e);
+	pthread_mutex_unlock(&wb->book);
+	free(memory);
+	if (!rc)
+		wb_changed(wb, &id, false);
+	return rc;
+}
+
+static int retry_entry(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key)
+{
+	struct journal j;
+	struct change put;
+
+	pthread_mutex_lock(&wb->book);
+	int rc = journal_get(wb->local, ns->journal, key, &j);
+	if (!rc && (j.failed || j.tries)) {
+		j.failed = false;
+		j.tries = 0;
+		j.not_before = 0;
+		rc = journal_put(wb->local, ns->journal, key, &j, &put);
+		if (!rc) {
+			rc = wb->local->ops->apply(wb->local, &put, 1, NULL);
+			blob_unref(put.value);
+		}
+	}
+	pthread_mutex_unlock(&wb->book);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+/* Gives up a failed change: what the remote store has counts again. */
+static int drop_entry(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key)
+{
+	struct entry_id id = wb_key(ns->keys, key->bytes, key->len);
+	struct change changes[2] = {{.op = CHANGE_REMOVE, .id = id}};
+	struct journal j;
+
+	pthread_mutex_lock(&wb->book);
+	int rc = journal_get(wb->local, ns->journal, key, &j);
+	bool drop = !rc && j.failed;
+	if (drop) {
+		journal_drop(ns->journal, key, &changes[1]);
+		rc = wb->local->ops->apply(wb->local, changes, 2, NULL);
+	}
+	pthread_mutex_unlock(&wb->book);
+	if (drop && !rc) {
+		rc = wb_uncover(wb, ns, key->bytes, key->len);
+		wb_changed(wb, &id, true);
+	}
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int control_ns(
+	struct writeback *wb, struct wb_ns *ns, enum control what, const void *prefix, size_t len)
+{
+	int rc = 0;
+
+	switch (what) {
+	case CONTROL_UPLOAD_NOW:
+		break;
+	case CONTROL_REFRESH:
+		rc = wb_uncover(wb, ns, prefix, len);
+		if (!rc)
+			rc = each_key(wb, ns, ns->keys, prefix, len, make_old);
+		break;
+	case CONTROL_RETRY:
+		rc = each_key(wb, ns, ns->journal, prefix, len, retry_entry);
+		break;
+	case CONTROL_DROP:
+		rc = each_key(wb, ns, ns->journal, prefix, len, drop_entry);
+		break;
+	}
+	return rc;
+}
+
+static int wb_control(
+	struct store *base, enum control what, uint32_t number, const void *prefix, size_t len)
+{
+	struct writeback *wb = writeback(base);
+	struct wb_ns *only = wb_ns(wb, number);
+	int rc = 0;
+
+	pthread_mutex_lock(&wb->book);
+	size_t n = wb->namespaces_n;
+	if (what == CONTROL_REFRESH && !only)
+		wb->titles_read = 1;
+	pthread_mutex_unlock(&wb->book);
+	for (size_t i = 0; i < n && !rc; i++) {
+		struct wb_ns *ns = wb->namespaces[i];
+
+		if (!only || ns == only)
+			rc = control_ns(wb, ns, what, prefix, len);
+	}
+	if (what != CONTROL_REFRESH && !base->readonly)
+		wb_hurry(wb);
+	return rc;
+}
+
+/* --- what a person is told ----------------------------------------------------------------------- */
+
+struct telling {
+	FILE *out;
+	unsigned shown;
+};
+
+static void tell_failed(struct writeback *wb, const struct wb_ns *ns, struct telling *t)
+{
+	struct store *local = wb->local;
+	unsigned char at[STORE_KEY_MAX + 1] = {0};
+	size_t len = 1;
+	struct view *v;
+	struct scan *s;
+	struct entry_id id;
+
+	if (local->ops->view_begin(local, NOW_NEVER, &v))
+		return;
+	if (local->ops->scan_open(v, ns->journal, ENTRY_KEY, &s) == 0) {
+		while (t->shown < FAILED_SHOWN && local->ops->scan_seek(s, at, len, &id) == 0) {
+			char shown[256];
+			struct journal j;
+
+			memcpy(at, id.bytes, id.len);
+			len = id.len;
+			if (journal_get(local, ns->journal, &id, &j) == 0 && j.failed) {
+				fprintf(t->out, "failed_key=%s: %s\n",
+					log_bytes(at, len, shown, sizeof(shown)),
+					journal_reason(j.error));
+				t->shown++;
+			}
+			at[len++] = '\0';
+		}
+		local->ops->scan_close(s);
+	}
+	local->ops->view_end(v);
+}
+
+static void wb_describe(struct store *base, FILE *out)
+{
+	struct writeback *wb = writeback(base);
+	struct telling t = {out, 0};
+	int64_t since = atomic_load(&wb->offline_since);
+
+	fprintf(out, "uploads_pending=%" PRIu64 "\nuploads_failed=%" PRIu64 "\n",
+		atomic_load(&wb->pending), atomic_load(&wb->failed));
+	if (since)
+		fprintf(out, "offline_since=%" PRId64 "\n", since / CLOCK_SECOND);
+	wb->remote->ops->describe(wb->remote, out);
+	pthread_mutex_lock(&wb->book);
+	size_t n = wb->namespaces_n;
+	pthread_mutex_unlock(&wb->book);
+	for (size_t i = 0; atomic_load(&wb->failed) && i < n; i++)
+		tell_failed(wb, wb->namespaces[i], &t);
+}
+
+static const struct store_ops writeback_ops = {
+	.name = "writeback",
+	.close = wb_close,
+	.ns_find = wb_ns_find,
+	.ns_next = wb_ns_next,
+	.ns_create = wb_ns_create,
+	.ns_remove = wb_ns_remove,
+	.ns_rename = wb_ns_rename,
+	.view_begin = wb_view_begin,
+	.view_end = wb_view_end,
+	.view_get = wb_view_get,
+	.view_expired = wb_view_expired,
+	.view_next_expiry = wb_view_next_expiry,
+	.scan_open = wb_scan_open,
+	.scan_seek = wb_scan_seek,
+	.scan_close = wb_scan_close,
+	.read = wb_read,
+	.apply = wb_apply,
+	.throttle = wb_throttle,
+	.sync = wb_sync,
+	.move_tree = wb_move_tree,
+	.watch = wb_watch,
+	.foreign_compare = wb_foreign_compare,
+	.foreign_old_value = wb_foreign_old_value,
+	.prepare = wb_prepare,
+	.control = wb_control,
+	.describe = wb_describe,
+	.new_ino = wb_new_ino,
+	.stat = wb_stat,
+};
+
+static void init_base(struct writeback *wb)
+{
+	struct store *base = &wb->base;
+
+	base->ops = &writeback_ops;
+	base->blobs = wb->local->blobs;
+	base->readonly = wb->opt.readonly;
+	base->value_max = wb->remote->value_max;
+	base->plain = base->text_keys = true;
+	base->metadata_max = wb->remote->metadata_max;
+	base->ttl_min = wb->remote->ttl_min;
+	base->no_expiry = !wb->remote->expiring;
+	pthread_mutex_init(&wb->book, NULL);
+	pthread_mutex_init(&wb->traffic, NULL);
+	pthread_cond_init(&wb->landed, NULL);
+	pthread_mutex_init(&wb->queue, NULL);
+	pthread_cond_init(&wb->work, NULL);
+	pthread_cond_init(&wb->sent, NULL);
+	wb->next_due = INT64_MAX;
+}
+
+int writeback_open(struct store *local, struct remote *remote, const struct writeback_options *o,
+	const char *only, struct store **out, uint32_t *ns, char *why, size_t why_cap)
+{
+	struct writeback *wb = calloc(1, sizeof(*wb));
+
+	if (!wb) {
+		local->ops->close(local);
+		remote->ops->close(remote);
+		return -ENOMEM;
+	}
+	wb->local = local;
+	wb->remote = remote;
+	wb->opt = *o;
+	/* Changes of the next process are newer than those in the journal. */
+	wb->seq = (uint64_t)clock_now();
+	init_base(wb);
+	wb->globs = o->local_globs ? strdup(o->local_globs) : NULL;
+	int rc = o->local_globs && !wb->globs ? -ENOMEM : wb_notify_start(wb);
+	if (!rc)
+		rc = wb_namespaces_open(wb, only, ns, why, why_cap);
+	if (!rc)
+		wb_count_pending(wb);
+	if (rc) {
+		if (!*why)
+			snprintf(why, why_cap, "%s", strerror(-rc));
+		wb_close(&wb->base);
+		return rc;
+	}
+	*out = &wb->base;
+	return 0;
+}
