@@ -244,14 +244,14 @@ out:
 	return rc;
 }
 
-int fs_setattr(struct fs *fs, struct node *n, const struct stat *to, unsigned what, bool opened,
-	struct fs_attr *attr)
+int fs_setattr(struct fs *fs, struct node *n, const struct stat *to, unsigned what,
+	struct handle *h, struct fs_attr *attr)
 {
 	bool resize = what & FS_SET_SIZE;
 	int rc = 0;
 
 	if (resize) {
-		rc = file_resize(fs, n, (uint64_t)to->st_size, opened);
+		rc = file_resize(fs, n, (uint64_t)to->st_size, h);
 		what &= ~(unsigned)(FS_SET_SIZE | FS_SET_CTIME);
 		/* The change of size has set the times; the kernel asks for "now" beside. */
 		if (what & FS_SET_MTIME_NOW)
@@ -278,6 +278,6 @@ int fs_drop_setid(struct fs *fs, struct node *n)
 	if (!drop)
 		return 0;
 	attr.st.st_mode &= ~drop;
-	rc = fs_setattr(fs, n, &attr.st, FS_SET_MODE, false, &attr);
+	rc = fs_setattr(fs, n, &attr.st, FS_SET_MODE, NULL, &attr);
 	return rc ? rc : 1;
 }

@@ -6,6 +6,7 @@
 
 #include "backends/base/clock.h"
 #include "fs/core/entry.h"
+#include "fs/core/handle.h"
 
 /* Values up to here are kept for those who looked a file up before it was removed, and open it
  * after. */
@@ -60,6 +61,12 @@ struct open_file *file_if_open(struct fs *fs, struct node *n)
 
 void file_free(struct open_file *f)
 {
+	while (f->handles) { /* at the end, of files that were never closed */
+		struct handle *h = f->handles;
+
+		f->handles = h->next;
+		free(h);
+	}
 	blob_unref(f->blob);
 	pthread_mutex_destroy(&f->lock);
 	free(f);
@@ -92,26 +99,30 @@ int file_spare(struct fs *fs, struct open_file **out)
 		free(f);
 		return rc;
 	}
-	f->dirty = f->held = true;
-	f->mtime = f->ctime = clock_timespec(clock_now());
+	file_touch(f);
+	f->held = true;
 	*out = f;
 	return 0;
 }
 
-void file_created(struct fs *fs, struct node *n, struct open_file *spare)
+void file_created(struct fs *fs, struct node *n, struct open_file *spare, struct handle *h)
 {
-	if (acquire_with(fs, n, true, spare))
-		return;
-	/* Somebody was faster to open it. */
+	bool used = acquire_with(fs, n, true, spare);
 	struct open_file *f = n->file;
+
+	handle_attach(fs, h, n, f);
 	pthread_mutex_lock(&f->lock);
-	blob_unref(f->blob);
-	f->blob = spare->blob;
-	spare->blob = NULL;
-	file_touch(f);
-	f->held = true;
+	if (!used) { /* somebody was faster to open it */
+		blob_unref(f->blob);
+		f->blob = spare->blob;
+		spare->blob = NULL;
+		file_touch(f);
+		f->held = true;
+	}
+	h->changed = f->changes;
 	pthread_mutex_unlock(&f->lock);
-	file_free(spare);
+	if (!used)
+		file_free(spare);
 }
 
 /* Attributes that change while the content is dirty have their own, later time. */
@@ -318,6 +329,7 @@ int file_make_writable(struct open_file *f)
 void file_touch(struct open_file *f)
 {
 	f->dirty = true;
+	f->changes++;
 	f->mtime = f->ctime = clock_timespec(clock_now());
 }
 
@@ -386,10 +398,17 @@ int file_keep_old(
 	return rc;
 }
 
+/* Nothing of the content is to be stored any more. Under f->lock. */
+static void file_settled(struct open_file *f)
+{
+	f->dirty = false;
+	f->stored = f->changes;
+}
+
 void file_give_up(struct open_file *f)
 {
 	pthread_mutex_lock(&f->lock);
-	f->dirty = false;
+	file_settled(f);
 	pthread_mutex_unlock(&f->lock);
 }
 
@@ -447,7 +466,7 @@ static int file_store_locked(struct fs *fs, struct node *n, struct open_file *f)
 
 	if (rc == -ENOENT) { /* unlinked: it has no value to become */
 		keep_gone_attributes(fs, n, f);
-		f->dirty = false;
+		file_settled(f);
 		return 0;
 	}
 	rc = load_or_recreate(fs, &id.id, &l);
@@ -462,7 +481,8 @@ static int file_store_locked(struct fs *fs, struct node *n, struct open_file *f)
 	if (rc)
 		return rc;
 	note_stored(fs, n);
-	f->dirty = f->held = false;
+	file_settled(f);
+	f->held = false;
 	return 0;
 }
 
@@ -493,7 +513,8 @@ void file_let_go(struct fs *fs, struct node *n, struct open_file *f)
 	pthread_mutex_unlock(&f->lock);
 }
 
-static int resize_content(struct fs *fs, struct node *n, struct open_file *f, uint64_t size)
+static int resize_content(
+	struct fs *fs, struct node *n, struct open_file *f, uint64_t size, struct handle *h)
 {
 	struct blob *empty;
 	int rc;
@@ -514,15 +535,15 @@ static int resize_content(struct fs *fs, struct node *n, struct open_file *f, ui
 		f->blob = empty;
 	}
 	if (!rc)
-		file_touch(f);
+		handle_touch(h, f, size == 0);
 	pthread_mutex_unlock(&f->lock);
 	return rc;
 }
 
-int file_allocate(struct fs *fs, struct node *n, uint64_t size)
+int file_allocate(struct fs *fs, struct handle *h, uint64_t size)
 {
-	struct open_file *f = n->file;
-	int rc = file_lock_content(fs, n, f);
+	struct open_file *f = h->file;
+	int rc = file_lock_content(fs, h->node, f);
 
 	if (rc)
 		return rc;
@@ -532,12 +553,12 @@ int file_allocate(struct fs *fs, struct node *n, uint64_t size)
 			rc = blob_resize(f->blob, size);
 	}
 	if (!rc)
-		file_touch(f);
+		handle_touch(h, f, false);
 	pthread_mutex_unlock(&f->lock);
 	return rc;
 }
 
-int file_resize(struct fs *fs, struct node *n, uint64_t size, bool opened)
+int file_resize(struct fs *fs, struct node *n, uint64_t size, struct handle *h)
 {
 	struct open_file *f;
 
@@ -546,13 +567,13 @@ int file_resize(struct fs *fs, struct node *n, uint64_t size, bool opened)
 	int rc = file_acquire(fs, n, false, &f);
 	if (rc)
 		return rc;
-	rc = resize_content(fs, n, f, size);
+	rc = resize_content(fs, n, f, size, h);
 	/* One step with the other closers' (fs_release_file): whoever goes last stores. */
 	pthread_mutex_lock(&fs->change);
 	pthread_mutex_lock(&fs->nodes.lock);
 	bool writers = f->writers > 0;
 	pthread_mutex_unlock(&fs->nodes.lock);
-	if (!rc && !opened && !writers) {
+	if (!rc && !h && !writers) {
 		rc = file_store(fs, n);
 		if (rc)
 			file_give_up(f);

@@ -4,8 +4,8 @@
  * As long as nobody has written, there is none of its own and reads go to the store. The first
  * write (or O_TRUNC) takes a copy, in memory or, when it is large, in a temporary file (blob.h),
  * and everybody who has the node open sees that. When a writer closes, the copy becomes the key's
- * value as a whole: the store never sees half a value. A file that was just created exists in the
- * mount, but not for other programs, until then ("held").
+ * value as a whole: the store never sees half a value (handle.h says what a close is). A file that was
+ * just created exists in the mount, but not for other programs, until then ("held").
  *
  * Before a key goes away while it is open (unlink, rename over it, expiry, another program), its
  * content is taken here, so that it stays readable until the last close.
@@ -15,6 +15,8 @@
 
 #include "fs/core/core.h"
 
+struct handle;
+
 /* Lock order: fs.change, then `lock`. The counts are guarded by fs.nodes.lock. */
 struct open_file {
 	unsigned users; /* opens, and threads of the core that look at it */
@@ -23,6 +25,10 @@ struct open_file {
 	struct blob *blob; /* the content, where it is not the store's */
 	unsigned drops; /* how often it became the store's again */
 	bool dirty; /* the store has not been given it yet */
+	struct handle *handles; /* through which it is open */
+	/* Changes of the content are counted: all, those before the store was last given it, and up
+	 * to the last one that came from a mapping, of which nobody knows through which handle. */
+	uint64_t changes, stored, mapped;
 	bool held; /* created here, never complete: the store holds it back */
 	struct timespec mtime, ctime; /* where dirty */
 	bool known; /* the next two are set */
@@ -40,9 +46,10 @@ void file_drop(struct fs *fs, struct node *n, bool writing);
 void file_free(struct open_file *f);
 
 /* Opens a file that was just created, as create(2) does: nothing in it, to be stored at its close.
- * Takes over what file_spare() gave (-ENOMEM), so it cannot fail; file_free() where it is not used. */
+ * Takes over what file_spare() gave (-ENOMEM), and a spare handle, so it cannot fail; file_free()
+ * where it is not used. */
 int file_spare(struct fs *fs, struct open_file **out);
-void file_created(struct fs *fs, struct node *n, struct open_file *spare);
+void file_created(struct fs *fs, struct node *n, struct open_file *spare, struct handle *h);
 
 /* Size and times of content that the store does not have yet, over what the store says. */
 void file_overlay(struct fs *fs, struct node *n, struct record *rec, uint64_t *size);
@@ -101,13 +108,13 @@ void file_give_up(struct open_file *f);
 /* From now on everybody reads what the store has, if it has it. The caller holds fs.change. */
 void file_let_go(struct fs *fs, struct node *n, struct open_file *f);
 
-/* Changes the size. `opened`: through an open file, so that the store is told at its close;
- * otherwise it is told at once, unless somebody has it open for writing. */
-int file_resize(struct fs *fs, struct node *n, uint64_t size, bool opened);
+/* Changes the size. `h`: through this handle, so that the store is told at its close; NULL: it is
+ * told at once, unless somebody has it open for writing. */
+int file_resize(struct fs *fs, struct node *n, uint64_t size, struct handle *h);
 
 /* The size becomes `size` where it is less, and the times change in either case, as fallocate(2) has
- * it. The caller has it open. */
-int file_allocate(struct fs *fs, struct node *n, uint64_t size);
+ * it. */
+int file_allocate(struct fs *fs, struct handle *h, uint64_t size);
 
 /* The times that an explicit change of attributes gave, so that the close that follows keeps them.
  */

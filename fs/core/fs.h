@@ -65,9 +65,9 @@ struct fs_attr {
 	double valid;
 };
 
-/* Who asks. */
+/* Who asks. `pid`: the thread; 0: not known. */
 struct fs_caller {
-	uint32_t uid, gid;
+	uint32_t uid, gid, pid;
 };
 
 enum { FS_NS_ALL = 0 }; /* the "namespace" of the root when it lists every namespace */
@@ -102,6 +102,9 @@ int fs_make_room(struct fs *fs, uint64_t bytes);
 
 /* Waits until everything done so far is durable. */
 int fs_sync(struct fs *fs);
+/* The same for who asks for the whole mount: files that were closed, of which the kernel is yet to
+ * say so, are stored first. */
+int fs_sync_all(struct fs *fs);
 
 /* --- nodes: each success of lookup, create, mkdir, ... counts one lookup ------------------------
  */
@@ -124,9 +127,12 @@ enum {
 	FS_SET_CTIME = 1 << 8,
 };
 
-/* `opened`: the change of size comes through an open file (ftruncate). */
-int fs_setattr(struct fs *fs, struct node *n, const struct stat *to, unsigned what, bool opened,
-	struct fs_attr *attr);
+/* A way to an open file: see the files below. */
+struct handle;
+
+/* `h`: the handle through which the change of size comes (ftruncate), or NULL. */
+int fs_setattr(struct fs *fs, struct node *n, const struct stat *to, unsigned what,
+	struct handle *h, struct fs_attr *attr);
 
 /* Takes the set-id bits away, as whoever has not the right to keep them does by changing a file. 1: it
  * had some; 0: none; -errno. */
@@ -140,9 +146,9 @@ int fs_mkdir(struct fs *fs, struct node *parent, const char *name, mode_t mode,
 /* Any file but a directory, complete at once. `target`: of a symbolic link, else NULL. */
 int fs_mknod(struct fs *fs, struct node *parent, const char *name, mode_t mode, dev_t rdev,
 	const char *target, struct fs_caller who, struct node **out, struct fs_attr *attr);
-/* A regular file, open for writing, which the store does not see before it is closed. */
+/* A regular file, open for writing by *handle, which the store does not see before it is closed. */
 int fs_create(struct fs *fs, struct node *parent, const char *name, mode_t mode,
-	struct fs_caller who, struct node **out, struct fs_attr *attr);
+	struct fs_caller who, struct node **out, struct handle **handle, struct fs_attr *attr);
 int fs_unlink(struct fs *fs, struct node *parent, const char *name);
 int fs_rmdir(struct fs *fs, struct node *parent, const char *name);
 /* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. */
@@ -176,19 +182,27 @@ int fs_readdir(struct fs *fs, struct listing *l, uint64_t off, bool plus, unsign
 /* --- files ---------------------------------------------------------------------------------------
  */
 
-int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate);
+/* *h lives until fs_release_file(). `pid`: the thread that opens it, 0: not known. */
+int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uint32_t pid,
+	struct handle **h);
 /* Gives the bytes to `fn` once (fewer than `size` only at the end of the file) and returns what it
  * returns, or -errno without having called it. */
 int fs_read(struct fs *fs, struct node *n, uint64_t off, size_t size,
 	int (*fn)(void *arg, const void *data, size_t len), void *arg);
-int fs_write(struct fs *fs, struct node *n, uint64_t off, const void *data, size_t len);
-/* What was written becomes the key's value; with `durable` it waits for the disk. */
-int fs_flush(struct fs *fs, struct node *n, bool durable);
-void fs_release_file(struct fs *fs, struct node *n, bool writing);
-int fs_fallocate(struct fs *fs, struct node *n, int mode, uint64_t off, uint64_t len);
+/* `mapped`: from a mapping, for which the kernel picks any handle. */
+int fs_write(
+	struct fs *fs, struct handle *h, uint64_t off, const void *data, size_t len, bool mapped);
+/* A descriptor was closed, by thread `pid`: what was written through the handle becomes the key's
+ * value, unless the thread that opened it has it open still (handle.h). */
+int fs_flush(struct fs *fs, struct handle *h, uint32_t pid);
+/* fsync: what was written through the handle becomes the key's value, and all is durable. */
+int fs_fsync(struct fs *fs, struct handle *h);
+/* The last descriptor was closed. */
+void fs_release_file(struct fs *fs, struct handle *h);
+int fs_fallocate(struct fs *fs, struct handle *h, int mode, uint64_t off, uint64_t len);
 int fs_lseek(struct fs *fs, struct node *n, uint64_t off, int whence, uint64_t *out);
 /* How many bytes were copied, or -errno. */
-int64_t fs_copy(struct fs *fs, struct node *from, uint64_t off, struct node *to, uint64_t to_off,
+int64_t fs_copy(struct fs *fs, struct node *from, uint64_t off, struct handle *to, uint64_t to_off,
 	size_t len);
 
 /* --- extended attributes

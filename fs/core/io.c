@@ -12,6 +12,7 @@
 #include "backends/base/log.h"
 #include "fs/core/file.h"
 #include "fs/core/foreign.h"
+#include "fs/core/handle.h"
 
 /* What is left of an unlinked file. -ESTALE makes the kernel look its name up again. */
 static int open_gone(struct fs *fs, struct node *n)
@@ -43,19 +44,16 @@ static int open_check(struct fs *fs, struct node *n, struct entry *e, bool *know
 	return rc == -ENOENT ? -ESTALE : rc;
 }
 
-int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate)
+/* An open file of `n` with the caller as one user more. Who opens a file that is being removed gets
+ * what it was: its content is taken while it is open. `keep`: what it holds is needed. */
+static int open_node(struct fs *fs, struct node *n, bool writing, bool keep, struct open_file **out)
 {
 	struct rebind_check check = {0};
 	struct open_file *f = NULL;
-	struct blob *empty = NULL;
 	struct entry e;
 	bool known;
-	int rc = truncate ? blob_new(fs->st->blobs, &empty) : 0;
+	int rc;
 
-	if (rc)
-		return rc;
-	/* Who opens a file that is being removed gets what it was: its content is taken while it is
-	 * open. */
 	do {
 		if (f)
 			file_drop(fs, n, writing);
@@ -65,26 +63,50 @@ int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate)
 		if (!rc)
 			rc = file_acquire(fs, n, writing, &f);
 	} while (rebind_disturbed(fs, &check));
-	if (!rc && known)
+	if (rc)
+		return rc;
+	if (known)
 		file_know(fs, n, &e.rec, e.size);
 	/* Behind a cache the value may be replaced, or given up, at any time: it is read to its end
 	 * as it is now. */
-	if (!rc && !truncate && fs->st->ops->prepare && S_ISREG(e.rec.mode)) {
+	if (keep && fs->st->ops->prepare && S_ISREG(e.rec.mode)) {
 		rc = file_lock_content(fs, n, f);
-		if (rc)
+		if (rc) {
 			file_drop(fs, n, writing);
-		else
-			pthread_mutex_unlock(&f->lock);
+			return rc;
+		}
+		pthread_mutex_unlock(&f->lock);
 	}
-	if (rc || !truncate) {
+	*out = f;
+	return 0;
+}
+
+int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uint32_t pid,
+	struct handle **out)
+{
+	struct blob *empty = NULL;
+	struct open_file *f;
+	int rc = truncate ? blob_new(fs->st->blobs, &empty) : 0;
+
+	if (rc)
+		return rc;
+	writing |= truncate;
+	struct handle *h = handle_new(writing, pid);
+	rc = h ? open_node(fs, n, writing, !truncate, &f) : -ENOMEM;
+	if (rc) {
+		free(h);
 		blob_unref(empty);
 		return rc;
 	}
-	pthread_mutex_lock(&f->lock);
-	blob_unref(f->blob);
-	f->blob = empty;
-	file_touch(f);
-	pthread_mutex_unlock(&f->lock);
+	handle_attach(fs, h, n, f);
+	if (truncate) {
+		pthread_mutex_lock(&f->lock);
+		blob_unref(f->blob);
+		f->blob = empty;
+		handle_touch(h, f, true);
+		pthread_mutex_unlock(&f->lock);
+	}
+	*out = h;
 	return 0;
 }
 
@@ -140,20 +162,24 @@ int fs_read(struct fs *fs, struct node *n, uint64_t off, size_t size,
 	return -ESTALE;
 }
 
-int fs_write(struct fs *fs, struct node *n, uint64_t off, const void *data, size_t len)
+int fs_write(
+	struct fs *fs, struct handle *h, uint64_t off, const void *data, size_t len, bool mapped)
 {
-	struct open_file *f = n->file;
+	struct open_file *f = h->file;
 
 	if (off + len > fs->st->value_max)
 		return -EFBIG;
-	int rc = file_lock_content(fs, n, f);
+	int rc = file_lock_content(fs, h->node, f);
 	if (rc)
 		return rc;
 	rc = file_make_writable(f);
 	if (!rc)
 		rc = blob_write(f->blob, off, data, len);
-	if (!rc)
-		file_touch(f);
+	if (!rc) {
+		handle_touch(h, f, false);
+		if (mapped)
+			f->mapped = f->changes;
+	}
 	pthread_mutex_unlock(&f->lock);
 	return rc;
 }
@@ -173,7 +199,7 @@ static uint64_t file_pending_size(struct fs *fs, struct node *n)
 	return size;
 }
 
-int fs_flush(struct fs *fs, struct node *n, bool durable)
+static int publish(struct fs *fs, struct node *n)
 {
 	uint64_t size = file_pending_size(fs, n);
 	int rc = size ? fs_make_room(fs, size) : 0;
@@ -183,9 +209,47 @@ int fs_flush(struct fs *fs, struct node *n, bool durable)
 	pthread_mutex_lock(&fs->change);
 	rc = file_store(fs, n);
 	pthread_mutex_unlock(&fs->change);
-	if (rc)
-		return rc;
-	return durable ? fs_sync(fs) : fs_settle(fs, 0);
+	return rc;
+}
+
+static bool is_unpublished(struct handle *h)
+{
+	pthread_mutex_lock(&h->file->lock);
+	bool unpublished = handle_is_unpublished(h);
+	pthread_mutex_unlock(&h->file->lock);
+	return unpublished;
+}
+
+int fs_flush(struct fs *fs, struct handle *h, uint32_t pid)
+{
+	return fs_settle(fs, handle_closed(fs, h, pid) ? publish(fs, h->node) : 0);
+}
+
+int fs_fsync(struct fs *fs, struct handle *h)
+{
+	int rc = is_unpublished(h) ? publish(fs, h->node) : 0;
+
+	return rc ? rc : fs_sync(fs);
+}
+
+/* What was closed is stored, whether the kernel has said so already or not. */
+static void publish_closed(void *arg, struct node *n)
+{
+	struct fs *fs = arg;
+	struct open_file *f = file_if_open(fs, n);
+
+	if (!f)
+		return;
+	if (handle_any_closed(f))
+		publish(fs, n);
+	file_drop(fs, n, false);
+}
+
+int fs_sync_all(struct fs *fs)
+{
+	if (atomic_load(&fs->writers))
+		node_each(&fs->nodes, publish_closed, fs);
+	return fs_sync(fs);
 }
 
 /* A file that could not be stored when it was closed for the last time. The writer was told by
@@ -208,27 +272,32 @@ static void close_failed(struct fs *fs, struct node *n, struct open_file *f, int
 	file_give_up(f);
 }
 
-void fs_release_file(struct fs *fs, struct node *n, bool writing)
+void fs_release_file(struct fs *fs, struct handle *h)
 {
-	struct open_file *f = n->file;
+	struct node *n = h->node;
+	struct open_file *f = h->file;
+	bool writing = h->writing;
 
 	/* Pages written through a mapping come after the close; they make the file dirty again. */
-	fs_flush(fs, n, false);
+	bool own = is_unpublished(h);
+	if (own)
+		publish(fs, n);
 	/* One step with other closers and truncate(2): whoever goes last stores what is left. */
 	pthread_mutex_lock(&fs->change);
-	int rc = file_store(fs, n);
 	pthread_mutex_lock(&fs->nodes.lock);
 	bool last_writer = writing && f->writers == 1, last = f->users == 1;
 	pthread_mutex_unlock(&fs->nodes.lock);
+	int rc = own || last_writer || last ? file_store(fs, n) : 0;
 	if (rc && last)
 		close_failed(fs, n, f, rc);
 	if (last_writer)
 		file_let_go(fs, n, f);
+	handle_free(fs, h);
 	file_drop(fs, n, writing);
 	pthread_mutex_unlock(&fs->change);
 }
 
-int fs_fallocate(struct fs *fs, struct node *n, int mode, uint64_t off, uint64_t len)
+int fs_fallocate(struct fs *fs, struct handle *h, int mode, uint64_t off, uint64_t len)
 {
 	uint64_t size = off + len;
 
@@ -237,7 +306,7 @@ int fs_fallocate(struct fs *fs, struct node *n, int mode, uint64_t off, uint64_t
 	if (size > fs->st->value_max)
 		return -EFBIG;
 	int rc = fs_make_room(fs, size);
-	return rc ? rc : file_allocate(fs, n, mode & FALLOC_FL_KEEP_SIZE ? 0 : size);
+	return rc ? rc : file_allocate(fs, h, mode & FALLOC_FL_KEEP_SIZE ? 0 : size);
 }
 
 int fs_lseek(struct fs *fs, struct node *n, uint64_t off, int whence, uint64_t *out)
@@ -269,7 +338,7 @@ static int copy_take(void *arg, const void *data, size_t len)
 	return 0;
 }
 
-int64_t fs_copy(struct fs *fs, struct node *from, uint64_t off, struct node *to, uint64_t to_off,
+int64_t fs_copy(struct fs *fs, struct node *from, uint64_t off, struct handle *to, uint64_t to_off,
 	size_t len)
 {
 	enum { COPY_STEP = 1 << 20 };
@@ -281,7 +350,7 @@ int64_t fs_copy(struct fs *fs, struct node *from, uint64_t off, struct node *to,
 		rc = fs_read(fs, from, off, len < COPY_STEP ? len : COPY_STEP, copy_take, &c);
 		if (rc || !c.len)
 			break;
-		rc = fs_write(fs, to, to_off, c.buf, c.len);
+		rc = fs_write(fs, to, to_off, c.buf, c.len, false);
 		if (rc)
 			break;
 		off += c.len;

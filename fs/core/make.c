@@ -7,6 +7,7 @@
 #include "backends/base/clock.h"
 #include "fs/core/attr.h"
 #include "fs/core/file.h"
+#include "fs/core/handle.h"
 #include "fs/core/negatives.h"
 #include "fs/core/tree.h"
 
@@ -232,7 +233,7 @@ int fs_mknod(struct fs *fs, struct node *parent, const char *name, mode_t mode, 
 }
 
 int fs_create(struct fs *fs, struct node *parent, const char *name, mode_t mode,
-	struct fs_caller who, struct node **out, struct fs_attr *attr)
+	struct fs_caller who, struct node **out, struct handle **handle, struct fs_attr *attr)
 {
 	struct open_file *spare;
 	struct making m;
@@ -241,6 +242,11 @@ int fs_create(struct fs *fs, struct node *parent, const char *name, mode_t mode,
 
 	if (rc)
 		return rc;
+	struct handle *h = handle_new(true, who.pid);
+	if (!h) {
+		file_free(spare);
+		return -ENOMEM;
+	}
 	pthread_mutex_lock(&fs->change);
 	rc = making_begin(fs, parent, name, S_IFREG | mode, who, &m);
 	if (!rc)
@@ -248,11 +254,13 @@ int fs_create(struct fs *fs, struct node *parent, const char *name, mode_t mode,
 	if (!rc) {
 		n = making_answer(fs, &m, 0, attr);
 		spare->mtime = spare->ctime = m.rec.mtime;
-		file_created(fs, n, spare);
+		file_created(fs, n, spare, h);
 		file_know(fs, n, &m.rec, 0);
 		*out = n;
+		*handle = h;
 	} else {
 		file_free(spare);
+		handle_free(fs, h);
 	}
 	pthread_mutex_unlock(&fs->change);
 	return rc;

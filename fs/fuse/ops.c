@@ -28,7 +28,7 @@ struct fs_caller ops_caller(fuse_req_t req)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	return (struct fs_caller){.uid = ctx->uid, .gid = ctx->gid};
+	return (struct fs_caller){.uid = ctx->uid, .gid = ctx->gid, .pid = (uint32_t)ctx->pid};
 }
 
 struct fuse_entry_param ops_entry(struct fs *fs, struct node *n, const struct fs_attr *attr)

@@ -58,6 +58,7 @@ void op_setattr(
 {
 	struct fs *fs = ops_fs(req);
 	unsigned what = what_to_set(to_set);
+	struct handle *h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
 	struct fs_attr attr;
 	bool grows = (what & FS_SET_SIZE) && to->st_size > 0;
 	int rc = fs_make_room(fs, grows ? (uint64_t)to->st_size : 0);
@@ -68,7 +69,7 @@ void op_setattr(
 		rc = fs_prepare_node(fs, ops_node(fs, ino), grows);
 	unsigned ticket = fs_answer_begin(fs);
 	if (!rc)
-		rc = fs_setattr(fs, ops_node(fs, ino), to, what, fi != NULL, &attr);
+		rc = fs_setattr(fs, ops_node(fs, ino), to, what, h, &attr);
 	reply_attr(req, rc, &attr);
 	fs_answer_end(fs, ticket);
 }

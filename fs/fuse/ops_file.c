@@ -3,6 +3,11 @@
 
 #include "fs/fuse/ops.h"
 
+static struct handle *ops_handle(const struct fuse_file_info *fi)
+{
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
 static bool opens_for_writing(const struct fuse_file_info *fi)
 {
 	return (fi->flags & O_ACCMODE) != O_RDONLY;
@@ -20,6 +25,7 @@ void op_create(
 	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
+	struct handle *h = NULL;
 	struct fs_attr attr;
 	struct node *n;
 	int rc = fs_make_room(fs, 0);
@@ -28,20 +34,22 @@ void op_create(
 		rc = fs_prepare_name(fs, ops_node(fs, parent), name);
 	unsigned ticket = fs_answer_begin(fs);
 	if (!rc)
-		rc = fs_create(
-			fs, ops_node(fs, parent), name, mode & 07777, ops_caller(req), &n, &attr);
+		rc = fs_create(fs, ops_node(fs, parent), name, mode & 07777, ops_caller(req), &n,
+			&h, &attr);
 	if (rc) {
 		fuse_reply_err(req, -rc);
 	} else {
 		struct fuse_entry_param e = ops_entry(fs, n, &attr);
 
 		fi->keep_cache = 1;
-		if (fuse_reply_create(req, &e, fi)) {
-			fs_release_file(fs, n, true);
-			fs_forget(fs, n, 1);
-		}
+		fi->fh = (uintptr_t)h;
+		rc = fuse_reply_create(req, &e, fi);
 	}
 	fs_answer_end(fs, ticket);
+	if (h && rc) { /* nobody was told */
+		fs_release_file(fs, h);
+		fs_forget(fs, n, 1);
+	}
 }
 
 /* The kernel clears set-id bits where it asks for a change of size, but not where opening a file
@@ -62,22 +70,25 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
 	struct node *n = ops_node(fs, ino);
+	struct handle *h;
 	int rc = fs_prepare_node(fs, n, !(fi->flags & O_TRUNC));
 
 	if (!rc)
-		rc = fs_open_file(fs, n, opens_for_writing(fi), fi->flags & O_TRUNC);
+		rc = fs_open_file(fs, n, opens_for_writing(fi), fi->flags & O_TRUNC,
+			ops_caller(req).pid, &h);
 	if (!rc && (fi->flags & O_TRUNC)) {
 		rc = drop_setid(req, ino);
 		if (rc)
-			fs_release_file(fs, n, opens_for_writing(fi));
+			fs_release_file(fs, h);
 	}
 	if (rc) {
 		fuse_reply_err(req, -rc);
 		return;
 	}
 	open_hints(fi);
+	fi->fh = (uintptr_t)h;
 	if (fuse_reply_open(req, fi))
-		fs_release_file(fs, n, opens_for_writing(fi));
+		fs_release_file(fs, h);
 }
 
 static int reply_data(void *arg, const void *data, size_t len)
@@ -101,7 +112,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
-	int rc = fs_write(fs, ops_node(fs, ino), (uint64_t)off, buf, size);
+	int rc = fs_write(fs, ops_handle(fi), (uint64_t)off, buf, size, fi->writepage);
 
 	if (rc)
 		fuse_reply_err(req, -rc);
@@ -113,14 +124,14 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
 
-	fuse_reply_err(req, -fs_flush(fs, ops_node(fs, ino), false));
+	fuse_reply_err(req, -fs_flush(fs, ops_handle(fi), ops_caller(req).pid));
 }
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
 
-	fs_release_file(fs, ops_node(fs, ino), opens_for_writing(fi));
+	fs_release_file(fs, ops_handle(fi));
 	fuse_reply_err(req, 0);
 }
 
@@ -128,7 +139,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 {
 	struct fs *fs = ops_fs(req);
 
-	fuse_reply_err(req, -fs_flush(fs, ops_node(fs, ino), true));
+	fuse_reply_err(req, -fs_fsync(fs, ops_handle(fi)));
 }
 
 void op_fallocate(
@@ -136,8 +147,7 @@ void op_fallocate(
 {
 	struct fs *fs = ops_fs(req);
 
-	fuse_reply_err(
-		req, -fs_fallocate(fs, ops_node(fs, ino), mode, (uint64_t)off, (uint64_t)len));
+	fuse_reply_err(req, -fs_fallocate(fs, ops_handle(fi), mode, (uint64_t)off, (uint64_t)len));
 }
 
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
@@ -157,7 +167,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct fuse
 {
 	struct fs *fs = ops_fs(req);
 	int64_t n = fs_copy(
-		fs, ops_node(fs, in), (uint64_t)off_in, ops_node(fs, out), (uint64_t)off_out, len);
+		fs, ops_node(fs, in), (uint64_t)off_in, ops_handle(fi_out), (uint64_t)off_out, len);
 
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);

@@ -120,7 +120,7 @@ size_t corefs_written(void)
 	return written;
 }
 
-static int write_all(struct corefs *c, struct node *n, const struct op *op, size_t off)
+static int write_all(struct corefs *c, struct handle *h, const struct op *op, size_t off)
 {
 	enum { STEP = 128 << 10 };
 	struct content *data = content_new(op->seed, op->len);
@@ -130,7 +130,7 @@ static int write_all(struct corefs *c, struct node *n, const struct op *op, size
 	while (written < op->len && !rc) {
 		size_t len = op->len - written < STEP ? op->len - written : STEP;
 
-		rc = fs_write(c->fs, n, off + written, data->bytes + written, len);
+		rc = fs_write(c->fs, h, off + written, data->bytes + written, len, false);
 		if (!rc)
 			written += len;
 	}
@@ -138,7 +138,17 @@ static int write_all(struct corefs *c, struct node *n, const struct op *op, size
 	return rc;
 }
 
-static int open_for_put(struct corefs *c, const struct op *op, struct node **out)
+/* As a close does, after an fsync where that is wanted. */
+static int close_handle(struct corefs *c, struct handle *h, bool sync)
+{
+	int rc = sync ? fs_fsync(c->fs, h) : 0;
+	int flushed = fs_flush(c->fs, h, 0);
+
+	fs_release_file(c->fs, h);
+	return rc ? rc : flushed;
+}
+
+static int open_for_put(struct corefs *c, const struct op *op, struct node **out, struct handle **h)
 {
 	struct node *dir;
 	struct fs_attr attr;
@@ -146,7 +156,7 @@ static int open_for_put(struct corefs *c, const struct op *op, struct node **out
 	int rc = walk(c, op->a, out);
 
 	if (!rc) {
-		rc = fs_open_file(c->fs, *out, true, true);
+		rc = fs_open_file(c->fs, *out, true, true, 0, h);
 		if (rc)
 			corefs_forget(c, *out);
 		return rc;
@@ -156,23 +166,23 @@ static int open_for_put(struct corefs *c, const struct op *op, struct node **out
 	rc = walk_dir(c, op->a, &dir, &name);
 	if (rc)
 		return rc;
-	rc = fs_create(c->fs, dir, name, op->mode, who, out, &attr);
+	rc = fs_create(c->fs, dir, name, op->mode, who, out, h, &attr);
 	corefs_forget(c, dir);
 	return rc;
 }
 
 static int put(struct corefs *c, const struct op *op)
 {
+	struct handle *h;
 	struct node *n;
 	int rc = fs_make_room(c->fs, 0);
 
 	if (!rc)
-		rc = open_for_put(c, op, &n);
+		rc = open_for_put(c, op, &n, &h);
 	if (rc)
 		return rc;
-	rc = write_all(c, n, op, 0);
-	int flushed = fs_flush(c->fs, n, op->kind == OP_PUT_SYNC);
-	fs_release_file(c->fs, n, true);
+	rc = write_all(c, h, op, 0);
+	int flushed = close_handle(c, h, op->kind == OP_PUT_SYNC);
 	corefs_forget(c, n);
 	return rc ? rc : flushed;
 }
@@ -180,18 +190,18 @@ static int put(struct corefs *c, const struct op *op)
 /* What is done to an open file that is there. */
 static int edit(struct corefs *c, const struct op *op)
 {
+	struct handle *h;
 	struct node *n;
 	int rc = walk(c, op->a, &n);
 
 	if (rc)
 		return rc;
-	rc = fs_open_file(c->fs, n, true, false);
+	rc = fs_open_file(c->fs, n, true, false, 0, &h);
 	if (!rc) {
 		if (op->kind == OP_PATCH)
-			rc = write_all(c, n, op, op->off);
-		int flushed = fs_flush(c->fs, n, op->kind == OP_FSYNC);
+			rc = write_all(c, h, op, op->off);
+		int flushed = close_handle(c, h, op->kind == OP_FSYNC);
 		rc = rc ? rc : flushed;
-		fs_release_file(c->fs, n, true);
 	}
 	corefs_forget(c, n);
 	return rc;
@@ -224,9 +234,9 @@ static int set_attribute(struct corefs *c, const struct op *op)
 	if (rc)
 		return rc;
 	if (op->kind == OP_CHMOD)
-		rc = fs_setattr(c->fs, n, &to, FS_SET_MODE, false, &attr);
+		rc = fs_setattr(c->fs, n, &to, FS_SET_MODE, NULL, &attr);
 	else if (op->kind == OP_TRUNCATE)
-		rc = fs_setattr(c->fs, n, &to, FS_SET_SIZE, false, &attr);
+		rc = fs_setattr(c->fs, n, &to, FS_SET_SIZE, NULL, &attr);
 	else
 		rc = set_xattr(c, n, op);
 	corefs_forget(c, n);
@@ -324,6 +334,7 @@ static int take_bytes(void *arg, const void *data, size_t len)
 
 static int observe_value(struct corefs *c, struct node *n, const struct stat *st, struct thing *t)
 {
+	struct handle *h;
 	char target[4096];
 	int rc;
 
@@ -333,11 +344,11 @@ static int observe_value(struct corefs *c, struct node *n, const struct stat *st
 			t->value = content_of(target, strlen(target));
 		return rc;
 	}
-	rc = fs_open_file(c->fs, n, false, false);
+	rc = fs_open_file(c->fs, n, false, false, 0, &h);
 	if (rc)
 		return rc;
 	rc = fs_read(c->fs, n, 0, (size_t)st->st_size, take_bytes, &t->value);
-	fs_release_file(c->fs, n, false);
+	fs_release_file(c->fs, h);
 	if (!rc && t->value->len != (size_t)st->st_size)
 		rc = -EBADMSG;
 	return rc;

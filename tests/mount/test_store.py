@@ -111,6 +111,55 @@ class Shared(Test):
             p.stdin.close()
 
 
+class Whole(Test):
+    """Other programs see whole values only, whatever comes and goes while one is written."""
+
+    def setUp(self):
+        super().setUp()
+        self.m = self.mount()
+        write(self.m / "k", b"old")
+        self.m.sync()
+
+    def assertWholeWhile(self, script):
+        """The shell's script writes one\\n, waits for its standard input, and writes two\\n."""
+        with subprocess.Popen(["bash", "-c", script, "bash", self.m / "k"],
+                              stdin=subprocess.PIPE) as shell:
+            eventually(lambda: read(self.m / "k") == b"one\n", what="the first half in the mount")
+            self.m.sync()
+            self.assertEqual(self.store.dump(), {b"k": b"old"})
+            shell.stdin.close()
+            self.assertEqual(shell.wait(), 0)
+        self.m.sync()  # although the kernel may not have told of the shell's end yet
+        self.assertEqual(self.store.dump(), {b"k": b"one\ntwo\n"})
+
+    def test_commands_that_write_to_one_file(self):
+        self.assertWholeWhile('{ echo one; /bin/true; read x; echo two; } >"$1"; true')
+
+    def test_a_descriptor_that_commands_inherit(self):
+        self.assertWholeWhile('exec 3>"$1"; /bin/echo one >&3; read x; /bin/echo two >&3')
+
+    def test_a_command_that_has_written_nothing_yet(self):
+        with subprocess.Popen(["bash", "-c", 'cat >"$1"', "bash", self.m / "k"],
+                              stdin=subprocess.PIPE) as shell:
+            eventually(lambda: os.stat(self.m / "k").st_size == 0, what="the file emptied")
+            self.m.sync()
+            self.assertEqual(self.store.dump(), {b"k": b"old"})
+            shell.stdin.close()
+            self.assertEqual(shell.wait(), 0)
+        self.m.sync()
+        self.assertEqual(self.store.dump(), {b"k": b""})
+
+    def test_a_rewrite_that_begins_as_another_ends(self):
+        for i in range(20):
+            value = b"%d" % (i % 10) * 200_000
+            with open(self.m / "k", "wb", buffering=0) as first:
+                first.write(value)
+            with open(self.m / "k", "wb", buffering=0) as second:
+                second.write(b"half")
+                self.m.sync()
+                self.assertEqual(self.store.dump()[b"k"], value)
+
+
 class Foreign(Test):
     """Environments that another program made."""
 

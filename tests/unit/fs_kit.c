@@ -139,6 +139,7 @@ int take_all(void *arg, const void *data, size_t len)
 
 int write_file(struct env *e, const char *path, const char *text)
 {
+	struct handle *h;
 	struct fs_caller who = {0};
 	struct fs_attr attr;
 	struct node *dir, *n;
@@ -146,32 +147,33 @@ int write_file(struct env *e, const char *path, const char *text)
 	int rc = walk(e, path, &n, &attr);
 
 	if (rc == -ENOENT)
-		rc = fs_create(e->fs, dir, name, 0644, who, &n, &attr);
+		rc = fs_create(e->fs, dir, name, 0644, who, &n, &h, &attr);
 	else if (!rc)
-		rc = fs_open_file(e->fs, n, true, true);
+		rc = fs_open_file(e->fs, n, true, true, 0, &h);
 	forget(e, dir);
 	if (rc)
 		return rc;
-	rc = fs_write(e->fs, n, 0, text, strlen(text));
+	rc = fs_write(e->fs, h, 0, text, strlen(text), false);
 	if (!rc)
-		rc = fs_flush(e->fs, n, false);
-	fs_release_file(e->fs, n, true);
+		rc = fs_flush(e->fs, h, 0);
+	fs_release_file(e->fs, h);
 	fs_forget(e->fs, n, 1);
 	return rc;
 }
 
 const char *read_file(struct env *e, const char *path)
 {
+	struct handle *h;
 	static char text[1024];
 	struct fs_attr attr;
 	struct node *n;
 	int rc = walk(e, path, &n, &attr);
 
 	if (!rc)
-		rc = fs_open_file(e->fs, n, false, false);
+		rc = fs_open_file(e->fs, n, false, false, 0, &h);
 	if (!rc) {
 		rc = fs_read(e->fs, n, 0, sizeof(text) - 1, take_all, text);
-		fs_release_file(e->fs, n, false);
+		fs_release_file(e->fs, h);
 		fs_forget(e->fs, n, 1);
 	}
 	return rc ? strerror(-rc) : text;

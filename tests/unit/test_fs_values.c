@@ -14,20 +14,21 @@
 /* The store sees whole values only: nothing before the close. */
 static void test_store_sees_whole_values(void **state)
 {
+	struct handle *h;
 	struct fs_caller who = {0};
 	struct fs_attr attr;
 	struct node *n;
 	struct env e;
 
 	env_open(&e, '/', NULL);
-	assert_int_equal(fs_create(e.fs, fs_root(e.fs), "k", 0600, who, &n, &attr), 0);
-	assert_int_equal(fs_write(e.fs, n, 0, "half", 4), 0);
+	assert_int_equal(fs_create(e.fs, fs_root(e.fs), "k", 0600, who, &n, &h, &attr), 0);
+	assert_int_equal(fs_write(e.fs, h, 0, "half", 4, false), 0);
 	assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
 	assert_int_equal(attr.st.st_size, 4);
 	assert_string_equal(list(&e, ""), "k");
-	assert_int_equal(fs_write(e.fs, n, 4, " whole", 6), 0);
-	assert_int_equal(fs_flush(e.fs, n, true), 0);
-	fs_release_file(e.fs, n, true);
+	assert_int_equal(fs_write(e.fs, h, 4, " whole", 6, false), 0);
+	assert_int_equal(fs_fsync(e.fs, h), 0);
+	fs_release_file(e.fs, h);
 	fs_forget(e.fs, n, 1);
 	assert_string_equal(read_file(&e, "k"), "half whole");
 	env_close(&e);
@@ -35,6 +36,7 @@ static void test_store_sees_whole_values(void **state)
 
 static void test_open_outlives_unlink(void **state)
 {
+	struct handle *h;
 	struct fs_attr attr;
 	struct node *n;
 	char text[64];
@@ -43,18 +45,18 @@ static void test_open_outlives_unlink(void **state)
 	env_open(&e, '/', NULL);
 	assert_int_equal(write_file(&e, "k", "value"), 0);
 	assert_int_equal(walk(&e, "k", &n, &attr), 0);
-	assert_int_equal(fs_open_file(e.fs, n, true, false), 0);
+	assert_int_equal(fs_open_file(e.fs, n, true, false, 0, &h), 0);
 	assert_int_equal(remove_path(&e, "k", false), 0);
 	assert_int_equal(mode_of(&e, "k"), -ENOENT);
 	assert_int_equal(write_file(&e, "k", "other"), 0);
 	assert_int_equal(fs_read(e.fs, n, 0, 63, take_all, text), 0);
 	assert_string_equal(text, "value");
-	assert_int_equal(fs_write(e.fs, n, 5, "!", 1), 0);
-	assert_int_equal(fs_flush(e.fs, n, false), 0);
+	assert_int_equal(fs_write(e.fs, h, 5, "!", 1, false), 0);
+	assert_int_equal(fs_flush(e.fs, h, 0), 0);
 	assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
 	assert_int_equal(attr.st.st_nlink, 0);
 	assert_int_equal(attr.st.st_size, 6);
-	fs_release_file(e.fs, n, true);
+	fs_release_file(e.fs, h);
 	fs_forget(e.fs, n, 1);
 	assert_string_equal(read_file(&e, "k"), "other");
 	env_close(&e);
@@ -67,26 +69,28 @@ static struct closing {
 	struct store_ops ops;
 	void (*view_end)(struct view *v);
 	struct fs *fs;
-	struct node *node; /* NULL: no more */
+	struct handle *handle; /* NULL: no more */
 } closing;
 
 static void end_view_and_close(struct view *v)
 {
-	struct node *n = closing.node;
+	struct handle *h = closing.handle;
 
 	closing.view_end(v);
-	closing.node = NULL;
-	if (n) {
-		assert_int_equal(fs_flush(closing.fs, n, false), 0);
-		fs_release_file(closing.fs, n, true);
+	closing.handle = NULL;
+	if (h) {
+		assert_int_equal(fs_flush(closing.fs, h, 0), 0);
+		fs_release_file(closing.fs, h);
 	}
 }
 
 static void write_and_close_after_next_view(struct env *e, struct node *n, const char *text)
 {
-	assert_int_equal(fs_open_file(e->fs, n, true, true), 0);
-	assert_int_equal(fs_write(e->fs, n, 0, text, strlen(text)), 0);
-	closing.node = n;
+	struct handle *h;
+
+	assert_int_equal(fs_open_file(e->fs, n, true, true, 0, &h), 0);
+	assert_int_equal(fs_write(e->fs, h, 0, text, strlen(text), false), 0);
+	closing.handle = h;
 }
 
 static bool size_of_only_one(void *arg, const struct fs_dirent *d)
@@ -115,23 +119,23 @@ static void test_attributes_while_content_is_stored(void **state)
 	closing.view_end = e.st->ops->view_end;
 	closing.ops.view_end = end_view_and_close;
 	closing.fs = e.fs;
-	closing.node = NULL;
+	closing.handle = NULL;
 	e.st->ops = &closing.ops;
 	assert_int_equal(write_file(&e, "k", ""), 0);
 	assert_int_equal(walk(&e, "k", &n, &attr), 0);
 	write_and_close_after_next_view(&e, n, "1");
 	assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
-	assert_null(closing.node);
+	assert_null(closing.handle);
 	assert_int_equal(attr.st.st_size, 1);
 	write_and_close_after_next_view(&e, n, "22");
 	assert_int_equal(fs_lookup(e.fs, fs_root(e.fs), "k", &same, &attr, &valid), 0);
-	assert_null(closing.node);
+	assert_null(closing.handle);
 	assert_int_equal(attr.st.st_size, 2);
 	forget(&e, same);
 	assert_int_equal(fs_opendir(e.fs, fs_root(e.fs), &l), 0);
 	write_and_close_after_next_view(&e, n, "333");
 	assert_int_equal(fs_readdir(e.fs, l, 2, true, 10, size_of_only_one, &attr.st), 0);
-	assert_null(closing.node);
+	assert_null(closing.handle);
 	assert_int_equal(attr.st.st_size, 3);
 	fs_closedir(e.fs, l);
 	forget(&e, n);
@@ -140,22 +144,99 @@ static void test_attributes_while_content_is_stored(void **state)
 
 static void test_rename_of_an_open_file(void **state)
 {
+	struct handle *h;
 	struct fs_caller who = {0};
 	struct fs_attr attr;
 	struct node *n;
 	struct env e;
 
 	env_open(&e, '/', NULL);
-	assert_int_equal(fs_create(e.fs, fs_root(e.fs), "t", 0600, who, &n, &attr), 0);
-	assert_int_equal(fs_write(e.fs, n, 0, "new", 3), 0);
+	assert_int_equal(fs_create(e.fs, fs_root(e.fs), "t", 0600, who, &n, &h, &attr), 0);
+	assert_int_equal(fs_write(e.fs, h, 0, "new", 3, false), 0);
 	assert_int_equal(make_dir(&e, "d"), 0);
 	assert_int_equal(move(&e, "t", "d/t", 0), 0);
 	assert_int_equal(move(&e, "d", "c", 0), 0);
-	assert_int_equal(fs_flush(e.fs, n, false), 0);
-	fs_release_file(e.fs, n, true);
+	assert_int_equal(fs_flush(e.fs, h, 0), 0);
+	fs_release_file(e.fs, h);
 	fs_forget(e.fs, n, 1);
 	assert_string_equal(read_file(&e, "c/t"), "new");
 	assert_string_equal(list(&e, ""), "c/");
+	env_close(&e);
+}
+
+/* --- what a close publishes ------------------------------------------------------------------- */
+
+/* The value of a key as the store has it. */
+static const char *stored(struct env *e, const char *key)
+{
+	static char text[64];
+	struct entry_id id = {.ns = e->ns,
+		.kind = ENTRY_KEY,
+		.len = (uint16_t)strlen(key),
+		.bytes = (const unsigned char *)key};
+	struct value v;
+
+	if (e->st->ops->read(e->st, &id, 0, &v))
+		return NULL;
+	int64_t n = value_read(&v, 0, text, sizeof(text) - 1);
+	value_release(&v);
+	assert_true(n >= 0);
+	text[n] = '\0';
+	return text;
+}
+
+/* The kernel tells of a release some time after the close: by then somebody else may be halfway
+ * through the next value. */
+static void test_release_publishes_only_its_own(void **state)
+{
+	struct handle *first, *second, *reader;
+	struct fs_attr attr;
+	struct node *n;
+	struct env e;
+
+	env_open(&e, '/', NULL);
+	assert_int_equal(write_file(&e, "k", "old"), 0);
+	assert_int_equal(walk(&e, "k", &n, &attr), 0);
+	assert_int_equal(fs_open_file(e.fs, n, true, true, 0, &first), 0);
+	assert_int_equal(fs_write(e.fs, first, 0, "first", 5, false), 0);
+	assert_int_equal(fs_flush(e.fs, first, 0), 0);
+	assert_string_equal(stored(&e, "k"), "first");
+	assert_int_equal(fs_open_file(e.fs, n, false, false, 0, &reader), 0);
+	assert_int_equal(fs_open_file(e.fs, n, true, true, 0, &second), 0);
+	assert_int_equal(fs_write(e.fs, second, 0, "sec", 3, false), 0);
+	fs_release_file(e.fs, first);
+	assert_string_equal(stored(&e, "k"), "first");
+	assert_int_equal(fs_fsync(e.fs, reader), 0);
+	assert_int_equal(fs_flush(e.fs, reader, 0), 0);
+	fs_release_file(e.fs, reader);
+	assert_string_equal(stored(&e, "k"), "first");
+	assert_int_equal(fs_write(e.fs, second, 3, "ond", 3, false), 0);
+	assert_int_equal(fs_flush(e.fs, second, 0), 0);
+	assert_string_equal(stored(&e, "k"), "second");
+	fs_release_file(e.fs, second);
+	fs_forget(e.fs, n, 1);
+	env_close(&e);
+}
+
+/* The kernel picks any handle for what comes from a mapping: every writer's close publishes it. */
+static void test_close_publishes_what_was_mapped(void **state)
+{
+	struct handle *mapping, *other;
+	struct fs_attr attr;
+	struct node *n;
+	struct env e;
+
+	env_open(&e, '/', NULL);
+	assert_int_equal(write_file(&e, "k", "old"), 0);
+	assert_int_equal(walk(&e, "k", &n, &attr), 0);
+	assert_int_equal(fs_open_file(e.fs, n, true, false, 0, &mapping), 0);
+	assert_int_equal(fs_open_file(e.fs, n, true, false, 0, &other), 0);
+	assert_int_equal(fs_write(e.fs, other, 0, "new", 3, true), 0);
+	assert_int_equal(fs_fsync(e.fs, mapping), 0);
+	assert_string_equal(stored(&e, "k"), "new");
+	fs_release_file(e.fs, mapping);
+	fs_release_file(e.fs, other);
+	fs_forget(e.fs, n, 1);
 	env_close(&e);
 }
 
@@ -367,6 +448,7 @@ static void test_namespaces(void **state)
 /* Who has an expired key open keeps it, whatever comes in its place before the sweep. */
 static void test_new_key_in_place_of_an_expired_one(void **state)
 {
+	struct handle *h;
 	struct fs_attr attr;
 	struct node *n;
 	char text[64];
@@ -378,7 +460,7 @@ static void test_new_key_in_place_of_an_expired_one(void **state)
 		assert_int_equal(write_file(&e, "k", "old"), 0);
 		assert_int_equal(set_xattr(&e, "k", "user.kv.ttl", "5"), 0);
 		assert_int_equal(walk(&e, "k", &n, &attr), 0);
-		assert_int_equal(fs_open_file(e.fs, n, true, false), 0);
+		assert_int_equal(fs_open_file(e.fs, n, true, false, 0, &h), 0);
 		set_clock("1000000010");
 		if (by_rename)
 			replace(&e, "k", "new");
@@ -386,9 +468,9 @@ static void test_new_key_in_place_of_an_expired_one(void **state)
 			assert_int_equal(write_file(&e, "k", "new"), 0);
 		assert_int_equal(fs_read(e.fs, n, 0, 63, take_all, text), 0);
 		assert_string_equal(text, "old");
-		assert_int_equal(fs_write(e.fs, n, 0, "OLD", 3), 0);
-		assert_int_equal(fs_flush(e.fs, n, false), 0);
-		fs_release_file(e.fs, n, true);
+		assert_int_equal(fs_write(e.fs, h, 0, "OLD", 3, false), 0);
+		assert_int_equal(fs_flush(e.fs, h, 0), 0);
+		fs_release_file(e.fs, h);
 		fs_forget(e.fs, n, 1);
 		assert_string_equal(read_file(&e, "k"), "new");
 		assert_string_equal(get_xattr(&e, "k", "user.kv.ttl"), strerror(ENODATA));
@@ -400,6 +482,7 @@ static void test_new_key_in_place_of_an_expired_one(void **state)
 /* A default time to live begins with the value, however long it took to write. */
 static void test_default_ttl_of_a_slow_writer(void **state)
 {
+	struct handle *h;
 	struct fs_options opt = {.have_ttl = true, .ttl = 5};
 	struct fs_caller who = {0};
 	struct fs_attr attr;
@@ -407,11 +490,11 @@ static void test_default_ttl_of_a_slow_writer(void **state)
 	struct env e;
 
 	env_open(&e, '/', &opt);
-	assert_int_equal(fs_create(e.fs, fs_root(e.fs), "k", 0600, who, &n, &attr), 0);
-	assert_int_equal(fs_write(e.fs, n, 0, "slow", 4), 0);
+	assert_int_equal(fs_create(e.fs, fs_root(e.fs), "k", 0600, who, &n, &h, &attr), 0);
+	assert_int_equal(fs_write(e.fs, h, 0, "slow", 4, false), 0);
 	set_clock("1000000010");
-	assert_int_equal(fs_flush(e.fs, n, false), 0);
-	fs_release_file(e.fs, n, true);
+	assert_int_equal(fs_flush(e.fs, h, 0), 0);
+	fs_release_file(e.fs, h);
 	fs_forget(e.fs, n, 1);
 	assert_string_equal(read_file(&e, "k"), "slow");
 	assert_string_equal(get_xattr(&e, "k", "user.kv.ttl"), "5");
@@ -420,6 +503,7 @@ static void test_default_ttl_of_a_slow_writer(void **state)
 
 static void test_attributes_of_an_unlinked_file(void **state)
 {
+	struct handle *h;
 	struct fs_attr attr;
 	struct node *n;
 	char text[16];
@@ -429,13 +513,13 @@ static void test_attributes_of_an_unlinked_file(void **state)
 	assert_int_equal(write_file(&e, "k", "v"), 0);
 	assert_int_equal(set_xattr(&e, "k", "user.a", "1"), 0);
 	assert_int_equal(walk(&e, "k", &n, &attr), 0);
-	assert_int_equal(fs_open_file(e.fs, n, false, false), 0);
+	assert_int_equal(fs_open_file(e.fs, n, false, false, 0, &h), 0);
 	assert_int_equal(remove_path(&e, "k", false), 0);
 	assert_int_equal(fs_getxattr(e.fs, n, "user.a", text, sizeof(text)), 1);
 	assert_int_equal(fs_setxattr(e.fs, n, "user.b", "22", 2, 0), 0);
 	assert_int_equal(fs_getxattr(e.fs, n, "user.b", text, sizeof(text)), 2);
 	assert_int_equal(fs_listxattr(e.fs, n, NULL, 0), 14);
-	fs_release_file(e.fs, n, false);
+	fs_release_file(e.fs, h);
 	fs_forget(e.fs, n, 1);
 	assert_int_equal(mode_of(&e, "k"), -ENOENT);
 	env_close(&e);
@@ -444,6 +528,7 @@ static void test_attributes_of_an_unlinked_file(void **state)
 /* Who looked a file up before it was replaced, and opens it after, gets it as it was. */
 static void test_open_of_a_replaced_file(void **state)
 {
+	struct handle *h;
 	struct fs_attr attr;
 	struct node *n;
 	char text[64];
@@ -455,10 +540,10 @@ static void test_open_of_a_replaced_file(void **state)
 	replace(&e, "k", "after all");
 	assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
 	assert_int_equal(attr.st.st_size, 6);
-	assert_int_equal(fs_open_file(e.fs, n, false, false), 0);
+	assert_int_equal(fs_open_file(e.fs, n, false, false, 0, &h), 0);
 	assert_int_equal(fs_read(e.fs, n, 0, 63, take_all, text), 0);
 	assert_string_equal(text, "before");
-	fs_release_file(e.fs, n, false);
+	fs_release_file(e.fs, h);
 	fs_forget(e.fs, n, 1);
 	env_close(&e);
 }
@@ -467,6 +552,7 @@ static void test_open_of_a_replaced_file(void **state)
  * over. */
 static void test_close_with_unlinked_nodes(void **state)
 {
+	struct handle *h;
 	struct fs_attr attr;
 	struct node *known, *open;
 	struct env e;
@@ -476,8 +562,8 @@ static void test_close_with_unlinked_nodes(void **state)
 	assert_int_equal(write_file(&e, "open", "v"), 0);
 	assert_int_equal(walk(&e, "known", &known, &attr), 0);
 	assert_int_equal(walk(&e, "open", &open, &attr), 0);
-	assert_int_equal(fs_open_file(e.fs, open, true, false), 0);
-	assert_int_equal(fs_write(e.fs, open, 0, "w", 1), 0);
+	assert_int_equal(fs_open_file(e.fs, open, true, false, 0, &h), 0);
+	assert_int_equal(fs_write(e.fs, h, 0, "w", 1, false), 0);
 	assert_int_equal(remove_path(&e, "known", false), 0);
 	assert_int_equal(remove_path(&e, "open", false), 0);
 	env_close(&e);
@@ -485,6 +571,7 @@ static void test_close_with_unlinked_nodes(void **state)
 
 static void test_greatest_value(void **state)
 {
+	struct handle *h;
 	struct fs_caller who = {0};
 	struct stat to = {0};
 	struct fs_attr attr;
@@ -492,14 +579,14 @@ static void test_greatest_value(void **state)
 	struct env e;
 
 	env_open(&e, '/', NULL);
-	assert_int_equal(fs_create(e.fs, fs_root(e.fs), "k", 0600, who, &n, &attr), 0);
-	assert_int_equal(fs_write(e.fs, n, e.st->value_max, "x", 1), -EFBIG);
+	assert_int_equal(fs_create(e.fs, fs_root(e.fs), "k", 0600, who, &n, &h, &attr), 0);
+	assert_int_equal(fs_write(e.fs, h, e.st->value_max, "x", 1, false), -EFBIG);
 	to.st_size = (off_t)e.st->value_max + 1;
-	assert_int_equal(fs_setattr(e.fs, n, &to, FS_SET_SIZE, true, &attr), -EFBIG);
-	assert_int_equal(fs_fallocate(e.fs, n, 0, e.st->value_max, 1), -EFBIG);
-	assert_int_equal(fs_write(e.fs, n, 0, "x", 1), 0);
-	assert_int_equal(fs_flush(e.fs, n, false), 0);
-	fs_release_file(e.fs, n, true);
+	assert_int_equal(fs_setattr(e.fs, n, &to, FS_SET_SIZE, h, &attr), -EFBIG);
+	assert_int_equal(fs_fallocate(e.fs, h, 0, e.st->value_max, 1), -EFBIG);
+	assert_int_equal(fs_write(e.fs, h, 0, "x", 1, false), 0);
+	assert_int_equal(fs_flush(e.fs, h, 0), 0);
+	fs_release_file(e.fs, h);
 	fs_forget(e.fs, n, 1);
 	assert_string_equal(read_file(&e, "k"), "x");
 	env_close(&e);
@@ -515,6 +602,8 @@ int main(void)
 		cmocka_unit_test(test_greatest_value),
 		cmocka_unit_test(test_close_with_unlinked_nodes),
 		cmocka_unit_test(test_store_sees_whole_values),
+		cmocka_unit_test(test_release_publishes_only_its_own),
+		cmocka_unit_test(test_close_publishes_what_was_mapped),
 		cmocka_unit_test(test_open_outlives_unlink),
 		cmocka_unit_test(test_attributes_while_content_is_stored),
 		cmocka_unit_test(test_rename_of_an_open_file),
