@@ -127,8 +127,8 @@ int pending_cut(struct pending *p, size_t max, uint64_t *upto);
 /* Ends the flight of a batch, and frees what the batch holds. */
 void pending_finish(struct pending *p, struct pending_batch *batch, bool stored);
 
-/* Ends all holds: what is held counts as complete from now on. */
-void pending_end_holds(struct pending *p);
+/* Drops all that is held: what was complete before stays. No batch is in flight. */
+void pending_drop_holds(struct pending *p);
 
 /* Whether a namespace will not be empty once the batch in flight is stored: a key, or a made
  * directory other than its own, is held or newer than that. */

@@ -148,15 +148,32 @@ void pending_finish(struct pending *p, struct pending_batch *batch, bool stored)
 	*batch = (struct pending_batch){0};
 }
 
-void pending_end_holds(struct pending *p)
+/* What is due is all that there is. */
+static void drop_hold(struct pending *p, struct pending_entry *e)
 {
-	struct pending_entry *e;
+	if (!e->due_dirty) {
+		table_remove(p, e);
+		table_entry_free(e);
+		return;
+	}
+	table_state_release(&e->state);
+	e->state = table_state_copy(&e->due);
+	e->dirty = e->due_dirty;
+	e->first = e->due_first;
+	e->last = e->due_last;
+	table_end_hold(e);
+	table_account(p, e, true);
+}
 
-	for (e = table_first(p); e; e = table_next(e)) {
-		if (!e->held)
-			continue;
-		table_end_hold(e);
-		e->dirty = PENDING_BOTH;
-		table_account(p, e, true);
+void pending_drop_holds(struct pending *p)
+{
+	struct pending_entry *e = table_first(p);
+
+	while (e) {
+		struct pending_entry *next = table_next(e);
+
+		if (e->held)
+			drop_hold(p, e);
+		e = next;
 	}
 }

@@ -138,7 +138,7 @@ struct scan;
 struct store_ops {
 	const char *name; /* "lmdb" */
 
-	/* Commits everything, then frees the store. The first error in committing, if any; the
+	/* Commits everything that is not held, then frees the store. The first error in committing, if any; the
 	 * store is gone either way. No view is open, no call is running. */
 	int (*close)(struct store *st);
 

@@ -136,7 +136,7 @@ int committer_stop(struct lmdb_store *st)
 		pthread_cond_signal(&c->work);
 		pthread_mutex_unlock(&c->lock);
 		pthread_join(c->thread, NULL);
-		pending_end_holds(st->pending);
+		pending_drop_holds(st->pending); /* nobody is left to complete it */
 		for (int i = 0; i < CLOSE_TRIES; i++) {
 			rc = commit_run(st, NULL);
 			if (rc == 0)

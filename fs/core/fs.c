@@ -9,6 +9,7 @@
 #include "fs/core/core.h"
 #include "fs/core/file.h"
 #include "fs/core/foreign.h"
+#include "fs/core/handle.h"
 #include "fs/core/negatives.h"
 #include "fs/core/sweep.h"
 
@@ -94,12 +95,24 @@ struct close_state {
 static void close_node(void *arg, struct node *n)
 {
 	struct close_state *c = arg;
+	struct open_file *f = file_if_open(c->fs, n);
 	char key[256];
-	int rc = file_store(c->fs, n);
+	int rc = 0;
 
+	if (!f)
+		return;
+	log_bytes(n->bytes, n->len, key, sizeof(key));
+	/* What was closed, but is not stored yet, is complete. What is still open is not, and must
+	 * not take the place of what is. */
+	if (handle_any_closed(f))
+		rc = file_store(c->fs, n);
+	else if (!n->gone && file_is_dirty(c->fs, n))
+		log_error("%s: was open and not closed: what was written to it last is not stored; "
+			  "write it again",
+			key);
 	if (rc)
-		log_error("%s: its last changes are lost: %s; write it again",
-			log_bytes(n->bytes, n->len, key, sizeof(key)), strerror(-rc));
+		log_error("%s: its last changes are lost: %s; write it again", key, strerror(-rc));
+	file_drop(c->fs, n, false);
 	if (rc && !c->rc)
 		c->rc = rc;
 }

@@ -85,8 +85,8 @@ int fs_start(struct fs *fs, const struct fs_notify_ops *notify, void *arg);
  * may go on. */
 void fs_stop(struct fs *fs);
 
-/* Stops, stores what is open and dirty, commits everything, closes the store. The first error, if
- * any. No other call is running. */
+/* Stops, commits everything, closes the store. What is open and was not closed is not stored: it
+ * would be half of it. The first error, if any. No other call is running. */
 int fs_close(struct fs *fs);
 
 struct node *fs_root(struct fs *fs);

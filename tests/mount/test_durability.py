@@ -208,16 +208,32 @@ class Ends(Test):
         self.m.umount()
         self.assertAllThere()
 
-    def test_sigterm_with_a_file_open_for_writing(self):
-        f = open(self.m / "f0", "r+b", buffering=0)
-        os.kill(self.m.pid, signal.SIGTERM)
-        self.assertEqual(reap(self.m.pid), 0)
+    def test_sigterm_with_files_open_for_writing(self):
+        """What was not closed is not complete: what was there before stays, and the log says so."""
+        files = [open(self.m / "f0", "r+b", buffering=0), open(self.m / "f1", "wb", buffering=0),
+                 open(self.m / "new", "wb", buffering=0), open(self.m / "tmp", "wb", buffering=0),
+                 open(self.m / "f3", "wb", buffering=0)]
+        for f in files[1:]:
+            f.write(b"half")
+        os.rename(self.m / "tmp", self.m / "f2")
+        os.fsync(files[4].fileno())
+        pid = self.m.pid
+        os.kill(pid, signal.SIGTERM)
+        self.assertEqual(reap(pid), 0)
         self.m.forget()
-        try:
-            f.close()
-        except OSError:
-            pass
-        self.assertEqual(len(self.store.dump()), 300)
+        for f in files:
+            try:
+                f.close()
+            except OSError:
+                pass
+        wanted = {b"f%d" % i: b"%d" % i for i in range(300)}
+        wanted[b"f3"] = b"half"
+        self.assertEqual(self.store.dump(), wanted)
+        log = read(self.m.log).decode()
+        for name in ("f1", "new", "f2"):
+            self.assertIn(f"{name}: was open and not closed", log)
+        self.assertNotIn("f0:", log)
+        self.assertNotIn("f3:", log)
 
 
 class FullDisk(Test):

@@ -305,14 +305,24 @@ static void test_hold_after_a_removal(void **state)
 	assert_true(find(k, "a")->held);
 }
 
-static void test_end_holds(void **state)
+static void test_drop_holds(void **state)
 {
 	struct kit *k = *state;
 
+	put(k, "a", "whole", 7, false);
 	put(k, "a", "part", 7, true);
-	pending_end_holds(k->p);
-	struct pending_batch b = collect(k, 1);
-	expect_own(&b.items[0].state, "part");
+	put(k, "b", "part", 7, true);
+	drop(k, "c");
+	put(k, "c", NULL, 7, true);
+	put(k, "d", "whole", 7, false);
+	struct pending_batch b = collect(k, 3);
+	pending_finish(k->p, &b, false);
+	pending_drop_holds(k->p);
+	assert_null(find(k, "b"));
+	b = collect(k, 3);
+	expect_own(&b.items[0].state, "whole");
+	assert_true(b.items[1].state.removed);
+	expect_own(&b.items[2].state, "whole");
 	pending_finish(k->p, &b, true);
 	assert_int_equal(pending_totals(k->p)->count, 0);
 }
@@ -582,8 +592,8 @@ int main(void)
 		TEST(test_removed_in_flight_and_put_again), TEST(test_group_fails_whole),
 		TEST(test_hold_is_not_collected), TEST(test_hold_keeps_what_is_due),
 		TEST(test_hold_in_a_flight_that_fails), TEST(test_hold_after_a_removal),
-		TEST(test_end_holds), TEST(test_order), TEST(test_order_of_expiry), TEST(test_move),
-		TEST(test_move_exchange), TEST(test_move_leaves_what_has_expired),
+		TEST(test_drop_holds), TEST(test_order), TEST(test_order_of_expiry),
+		TEST(test_move), TEST(test_move_exchange), TEST(test_move_leaves_what_has_expired),
 		TEST(test_move_too_long), TEST(test_move_with_a_batch), TEST(test_outlives),
 		TEST(test_weight), TEST(test_cut), TEST(test_random)
 #undef TEST
