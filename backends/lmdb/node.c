@@ -137,6 +137,15 @@ bool node_touched(struct lmdb_store *st, struct txn *t, const struct entry_id *i
 	return !same;
 }
 
+bool node_outlived(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
+	const struct node_stamp *stamp)
+{
+	MDB_val value;
+
+	return id->kind == ENTRY_KEY && node_value(st, t, id, &value) == 0 &&
+		node_touched(st, t, id, stamp, &value);
+}
+
 /* Where the value of a key goes: the database, and the key in it. */
 struct place {
 	MDB_dbi dbi;

@@ -28,6 +28,12 @@ int node_value(struct lmdb_store *st, struct txn *t, const struct entry_id *id, 
 bool node_touched(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
 	const struct node_stamp *stamp, const MDB_val *value);
 
+/* Whether a record that has expired says nothing of the value that is there now: another program
+ * has written it, and nobody has looked since. It may well have come after the expiry, as a new
+ * key; so it is one. */
+bool node_outlived(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
+	const struct node_stamp *stamp);
+
 /* In write transactions. put_value fills in the stamp; a NULL blob is an empty value. */
 int node_put_value(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
 	const struct blob *blob, struct node_stamp *stamp);

@@ -38,13 +38,15 @@ static void taken_release(struct taken *e)
 	*e = (struct taken){0};
 }
 
-static int take_record(
-	struct lmdb_store *st, struct txn *t, const struct entry_id *id, struct taken *e)
+static int take_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id, int64_t now,
+	struct taken *e)
 {
 	int rc = node_record(st, t, id, &e->stamp, &e->rec);
 
 	if (rc)
 		return rc == -ENOENT ? 0 : rc;
+	if (record_expired(&e->rec, now) && node_outlived(st, t, id, &e->stamp))
+		return 0;
 	e->recorded = true;
 	if (e->rec.xattrs_len) {
 		e->xattrs = malloc(e->rec.xattrs_len);
@@ -78,7 +80,7 @@ static int take(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
 	int rc;
 
 	*e = (struct taken){0};
-	rc = take_record(st, t, id, e);
+	rc = take_record(st, t, id, now, e);
 	if (rc == 0 && has_expired(st, id, e, now)) {
 		taken_release(e);
 	} else if (rc == 0 && id->kind == ENTRY_KEY) {

@@ -158,14 +158,10 @@ static int find_value(
 	return rc;
 }
 
-/* Whether a record that has expired says nothing of the value that is there now: another program
- * has written it, and nobody has looked since. It may well have come after the expiry, as a new
- * key. */
 static bool is_of_another(
-	struct lmdb_store *st, struct txn *t, const struct entry_id *id, struct found *f)
+	struct lmdb_store *st, struct txn *t, const struct entry_id *id, const struct found *f)
 {
-	return id->kind == ENTRY_KEY && f->rec_stored && !f->e && find_value(st, t, id, f) == 0 &&
-		f->value_stored && node_touched(st, t, id, &f->stamp, &f->value);
+	return f->rec_stored && !f->e && node_outlived(st, t, id, &f->stamp);
 }
 
 static int find(struct lmdb_store *st, struct txn *t, const struct entry_id *id, int64_t now,

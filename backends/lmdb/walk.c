@@ -98,7 +98,7 @@ static int is_live(struct lmdb_store *st, struct txn *t, const struct entry_id *
 
 	if (rc && rc != -ENOENT)
 		return rc;
-	if (rc == 0 && record_expired(&rec, now))
+	if (rc == 0 && record_expired(&rec, now) && !node_outlived(st, t, id, &stamp))
 		return -ENOENT;
 	if (id->kind == ENTRY_KEY)
 		return 0;

@@ -228,7 +228,7 @@ static int setattr_stored(struct fs *fs, struct node *n, const struct stat *to, 
 		rc = setattr_gone(fs, n, to, what);
 		goto out;
 	}
-	rc = entry_load(fs, &id.id, n->file ? NOW_NEVER : clock_now(), &l);
+	rc = entry_load_node(fs, n, &id.id, &l);
 	if (rc)
 		goto out;
 	uint64_t size; /* of a file that is being written: its times are newer than the store's */

@@ -144,6 +144,14 @@ int entry_load(struct fs *fs, const struct entry_id *id, int64_t now, struct loa
 	return rc;
 }
 
+int entry_load_node(
+	struct fs *fs, const struct node *n, const struct entry_id *id, struct loaded *out)
+{
+	int rc = entry_load(fs, id, clock_now(), out);
+
+	return rc == -ENOENT && n->file ? entry_load(fs, id, NOW_NEVER, out) : rc;
+}
+
 void loaded_release(struct loaded *l)
 {
 	free((void *)(uintptr_t)l->rec.xattrs);

@@ -25,6 +25,11 @@ struct loaded {
  * exist). */
 int entry_load(struct fs *fs, const struct entry_id *id, int64_t now, struct loaded *out);
 
+/* The same of a node's entry: what is open is there although it has expired. Unless another program
+ * has made a key of that name since: then that one is meant. */
+int entry_load_node(
+	struct fs *fs, const struct node *n, const struct entry_id *id, struct loaded *out);
+
 /* The same within a view of the caller's. With `bare` extended attributes are left out. */
 int entry_load_in(
 	struct fs *fs, struct view *v, const struct entry_id *id, bool bare, struct loaded *out);

@@ -414,9 +414,10 @@ void file_give_up(struct open_file *f)
 
 /* What is dirty of an entry that another program has removed meanwhile comes back with it: the last
  * writer wins. */
-static int load_or_recreate(struct fs *fs, const struct entry_id *id, struct loaded *l)
+static int load_or_recreate(
+	struct fs *fs, struct node *n, const struct entry_id *id, struct loaded *l)
 {
-	int rc = entry_load(fs, id, NOW_NEVER, l);
+	int rc = entry_load_node(fs, n, id, l);
 
 	if (rc == -ENOENT) {
 		*l = (struct loaded){.rec = entry_new_record(fs, entry_default_mode(fs, ENTRY_KEY),
@@ -469,7 +470,7 @@ static int file_store_locked(struct fs *fs, struct node *n, struct open_file *f)
 		file_settled(f);
 		return 0;
 	}
-	rc = load_or_recreate(fs, &id.id, &l);
+	rc = load_or_recreate(fs, n, &id.id, &l);
 	if (rc)
 		return rc;
 	l.rec.mtime = f->mtime;

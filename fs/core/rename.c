@@ -127,11 +127,12 @@ static int rename_file(struct fs *fs, struct renaming *r)
 	if (rc)
 		return rc;
 	rebind_begin(fs);
-	/* What has expired, and is not swept yet, gives way without an inheritance. */
+	/* What has expired, and is not swept yet, gives way without an inheritance; although another
+	 * program may have made a new key of that name. */
 	int left = last_take(fs, &to.id, NOW_NEVER, &replaced);
 	if (left && left != -ENOENT)
 		rc = left;
-	else if (r->new.exists && !left)
+	else if (r->new.exists && !left && !record_expired(&replaced.l.rec, clock_now()))
 		rc = inherit(fs, &m.l.rec, &replaced.l.rec);
 	if (!rc)
 		rc = node_moves_one(&fs->nodes, &r->old.found.id, &to.id, false, &moves);

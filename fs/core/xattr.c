@@ -76,7 +76,7 @@ static int load_node(
 	*gone = rc == -ENOENT;
 	if (*gone)
 		return load_gone(fs, n, id, l);
-	return rc ? rc : entry_load(fs, &id->id, n->file ? NOW_NEVER : clock_now(), l);
+	return rc ? rc : entry_load_node(fs, n, &id->id, l);
 }
 
 /* The same for those who do not hold fs.change. */
