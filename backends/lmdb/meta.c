@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backends/base/log.h"
 #include "backends/lmdb/bytes.h"
 #include "backends/lmdb/node.h"
 
@@ -57,6 +58,30 @@ static int load_state(struct lmdb_store *st, struct txn *t, char *why, size_t wh
 	return 0;
 }
 
+/* A name of `n` in the environment. Two ids with one name come from a rename that was not finished
+ * well: the first keeps it, and the other is never given out again. */
+static int load_namespace(struct lmdb_store *st, uint32_t id, const MDB_val *name)
+{
+	struct ns_table *table = &st->namespaces;
+	char shown[128];
+	struct ns *ns;
+
+	ns_reserve_id(table, id);
+	if (id == 0 || ns_name_check(name->mv_data, name->mv_size))
+		return 0;
+	if (ns_lookup(table, name->mv_data, name->mv_size)) {
+		log_warning("%s: two ids have the name %s; the attributes under the second, %u, "
+			    "are not used",
+			st->env.dir, log_bytes(name->mv_data, name->mv_size, shown, sizeof(shown)),
+			id);
+		return 0;
+	}
+	int rc = ns_add(table, name->mv_data, name->mv_size, id, false, &ns);
+	if (rc == 0)
+		ns->id_saved = true;
+	return rc;
+}
+
 /* Handles to all namespaces that have records: what expires in them must be found before anyone has
  * asked for them by name. */
 static int load_namespaces(struct lmdb_store *st, struct txn *t)
@@ -68,7 +93,6 @@ static int load_namespaces(struct lmdb_store *st, struct txn *t)
 	if (rc)
 		return rc == -ENOENT ? 0 : rc;
 	for (MDB_cursor_op op = MDB_SET_RANGE;; op = MDB_NEXT) {
-		struct ns *ns;
 		uint32_t be;
 
 		rc = env_error(t->env, mdb_cursor_get(cur, &key, &name, op), "reading");
@@ -78,13 +102,9 @@ static int load_namespaces(struct lmdb_store *st, struct txn *t)
 		if (key.mv_size != NS_KEY || p[0] != 'n')
 			break;
 		memcpy(&be, p + 1, sizeof(be));
-		if (be == 0 || ns_name_check(name.mv_data, name.mv_size) ||
-			ns_lookup(&st->namespaces, name.mv_data, name.mv_size))
-			continue;
-		rc = ns_add(&st->namespaces, name.mv_data, name.mv_size, be32toh(be), false, &ns);
+		rc = load_namespace(st, be32toh(be), &name);
 		if (rc)
 			break;
-		ns->id_saved = true;
 	}
 	mdb_cursor_close(cur);
 	return rc == -ENOENT ? 0 : rc;

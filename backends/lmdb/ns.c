@@ -149,6 +149,14 @@ int ns_with_id(struct ns_table *t, const void *name, size_t len, struct ns **out
 	return 0;
 }
 
+void ns_reserve_id(struct ns_table *t, uint32_t id)
+{
+	pthread_mutex_lock(&t->lock);
+	if (id > t->last_id && id != TOP_ID)
+		t->last_id = id;
+	pthread_mutex_unlock(&t->lock);
+}
+
 void ns_retire(struct ns_table *t, struct ns *ns)
 {
 	pthread_mutex_lock(&t->lock);

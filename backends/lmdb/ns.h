@@ -64,6 +64,9 @@ int ns_add(struct ns_table *t, const void *name, size_t len, uint32_t id, bool w
 /* The same with an id in every case, whether or not its database is there. */
 int ns_with_id(struct ns_table *t, const void *name, size_t len, struct ns **out);
 
+/* No namespace is given this id any more, or one below it. */
+void ns_reserve_id(struct ns_table *t, uint32_t id);
+
 /* Takes a namespace's name away from it; it is gone for good. */
 void ns_retire(struct ns_table *t, struct ns *ns);
 void ns_set_name(struct ns_table *t, struct ns *ns, const void *name, size_t len);

@@ -15,6 +15,8 @@
 #include "backends/lmdb/value.h"
 #include "backends/lmdb/walk.h"
 
+enum { RENAME_TRIES = 8 }; /* while other programs make and drop the new name */
+
 struct ns_job {
 	struct job job;
 	struct ns *ns;
@@ -26,7 +28,8 @@ struct ns_job {
 	/* Renaming. */
 	const void *name;
 	size_t len;
-	struct ns *target; /* an empty one of that name, or NULL */
+	struct ns *target; /* what is known by that name: an empty one, or one that another program
+			      has dropped; or NULL */
 };
 
 /* Where the job's new handle goes; 0, to be opened when it is asked for, where the environment has
@@ -34,6 +37,20 @@ struct ns_job {
 static MDB_dbi landed_handle(struct lmdb_store *st, const struct ns_job *j)
 {
 	return j->opened == st->env.opened ? j->dbi : 0;
+}
+
+/* Of a database that another program has dropped: LMDB would give it for a new one of that name. */
+static void close_handle(struct lmdb_store *st, struct ns *ns)
+{
+	if (!atomic_load(&ns->dbi))
+		return;
+	pthread_mutex_lock(&st->env.writer);
+	env_alone_begin(&st->env);
+	if (st->env.mdb)
+		mdb_dbi_close(st->env.mdb, atomic_load(&ns->dbi));
+	atomic_store(&ns->dbi, 0);
+	env_alone_end(&st->env);
+	pthread_mutex_unlock(&st->env.writer);
 }
 
 static int create_run(struct lmdb_store *st, struct txn *t, struct job *job)
@@ -76,15 +93,7 @@ static int create_prepare(struct lmdb_store *st, const void *name, size_t len, s
 	rc = ns_with_id(&st->namespaces, name, len, &ns);
 	if (rc)
 		return rc;
-	if (atomic_load(&ns->dbi)) {
-		pthread_mutex_lock(&st->env.writer);
-		env_alone_begin(&st->env);
-		if (st->env.mdb)
-			mdb_dbi_close(st->env.mdb, atomic_load(&ns->dbi));
-		atomic_store(&ns->dbi, 0);
-		env_alone_end(&st->env);
-		pthread_mutex_unlock(&st->env.writer);
-	}
+	close_handle(st, ns);
 	*out = ns;
 	return 0;
 }
@@ -138,20 +147,27 @@ static int forget_nodes(struct lmdb_store *st, struct txn *t, struct ns *ns, enu
 	}
 }
 
-/* -ENOTEMPTY, or removes what is ours of it; its database stays. */
-static int clear(struct lmdb_store *st, struct txn *t, struct ns *ns, int64_t now)
+/* Removes what is ours of it; its database stays. */
+static int forget(struct lmdb_store *st, struct txn *t, struct ns *ns)
 {
-	int rc = walk_first_live(st, t, ns, now);
+	int rc = forget_nodes(st, t, ns, OWN_NODES);
 
-	if (rc != -ENOENT)
-		return rc ? rc : -ENOTEMPTY;
-	rc = forget_nodes(st, t, ns, OWN_NODES);
 	if (rc == 0)
 		rc = forget_nodes(st, t, ns, OWN_LONG);
 	if (rc == 0)
 		rc = meta_forget_ns(t, atomic_load(&ns->id));
 	ns->saving = t->serial;
 	return rc;
+}
+
+/* -ENOTEMPTY, or forget(). */
+static int clear(struct lmdb_store *st, struct txn *t, struct ns *ns, int64_t now)
+{
+	int rc = walk_first_live(st, t, ns, now);
+
+	if (rc != -ENOENT)
+		return rc ? rc : -ENOTEMPTY;
+	return forget(st, t, ns);
 }
 
 /* Drops a database, and with it the handle. All are kept out. */
@@ -276,22 +292,36 @@ static int copy_all(struct lmdb_store *st, struct txn *t, MDB_dbi from, MDB_dbi 
 	return rc;
 }
 
-/* The database of the new name: the empty one that is there, or a new one. */
-static int rename_target(struct lmdb_store *st, struct txn *t, struct ns_job *j)
+/* A new database of that name. What we have of an older one goes with the name. */
+static int rename_target_new(struct lmdb_store *st, struct txn *t, struct ns_job *j)
 {
 	char text[ENV_KEY_MAX + 1];
-	int rc;
 
 	memcpy(text, j->name, j->len);
 	text[j->len] = '\0';
+	if (j->target) {
+		/* It was dropped between, and LMDB would give its old handle for the new one. */
+		if (atomic_load(&j->target->dbi))
+			return -EAGAIN;
+		int rc = forget(st, t, j->target);
+		if (rc)
+			return rc;
+	}
+	return env_error(
+		t->env, mdb_dbi_open(t->mdb, text, MDB_CREATE, &j->dbi), "making a database");
+}
+
+/* The database of the new name: the empty one that is there, or a new one. -EAGAIN: another program
+ * has made it, or dropped it, since find_target(). */
+static int rename_target(struct lmdb_store *st, struct txn *t, struct ns_job *j)
+{
 	t->dirty = true;
 	j->opened = st->env.opened;
 	if (!env_db_present(t, j->name, j->len))
-		return env_error(t->env, mdb_dbi_open(t->mdb, text, MDB_CREATE, &j->dbi),
-			"making a database");
-	if (!j->target)
-		return -EEXIST; /* it came between */
-	rc = ns_write_handle(t, j->target, &j->dbi);
+		return rename_target_new(st, t, j);
+	if (!j->target || !atomic_load(&j->target->dbi))
+		return -EAGAIN;
+	int rc = ns_write_handle(t, j->target, &j->dbi);
 	if (rc == 0)
 		rc = clear(st, t, j->target, j->now);
 	return rc ? rc : env_error(t->env, mdb_drop(t->mdb, j->dbi, 0), "emptying a database");
@@ -334,8 +364,9 @@ static void rename_landed(struct lmdb_store *st, struct job *job)
 	atomic_store(&j->ns->dbi, landed_handle(st, j));
 }
 
-/* What has the name now: *target, or NULL. -EEXIST: no namespace. A name that another program has
- * dropped is free, and its old handle with it. */
+/* What has the name now: *target, or NULL. -EEXIST: no namespace. One that another program has
+ * dropped is a target too: until the name is given away in a commit it keeps its id, and the
+ * changes to it that wait. Only its handle is of no use any more. */
 static int find_target(struct lmdb_store *st, const void *name, size_t len, struct ns **target)
 {
 	struct ns *ns;
@@ -346,16 +377,9 @@ static int find_target(struct lmdb_store *st, const void *name, size_t len, stru
 		return -EEXIST;
 	if (rc != -ENOENT)
 		return rc;
-	ns = ns_lookup(&st->namespaces, name, len);
-	if (!ns)
-		return 0;
-	pthread_mutex_lock(&st->env.writer);
-	env_alone_begin(&st->env);
-	if (atomic_load(&ns->dbi) && st->env.mdb)
-		mdb_dbi_close(st->env.mdb, atomic_load(&ns->dbi));
-	ns_retire(&st->namespaces, ns);
-	env_alone_end(&st->env);
-	pthread_mutex_unlock(&st->env.writer);
+	*target = ns = ns_lookup(&st->namespaces, name, len);
+	if (ns)
+		close_handle(st, ns);
 	return 0;
 }
 
@@ -382,6 +406,12 @@ int lmdb_ns_rename(struct store *base, uint32_t number, const void *name, size_t
 		return -ENOENT;
 	if (ns_lookup(&st->namespaces, name, len) == j.ns)
 		return 0;
-	rc = find_target(st, name, len, &j.target);
-	return rc ? rc : commit_job(st, &j.job);
+	for (int i = 0; i < RENAME_TRIES; i++) {
+		rc = find_target(st, name, len, &j.target);
+		if (rc == 0)
+			rc = commit_job(st, &j.job);
+		if (rc != -EAGAIN)
+			break;
+	}
+	return rc == -EAGAIN ? -EBUSY : rc;
 }
