@@ -209,6 +209,7 @@ void lmdb_watch(struct store *base, store_watcher fn, void *arg)
 	pthread_mutex_unlock(&w->lock);
 }
 
+/* What cannot be read may have changed, and is not taken for removed. */
 static enum foreign_verdict verdict(
 	struct lmdb_store *st, struct txn *before, struct txn *after, const struct entry_id *id)
 {
@@ -216,9 +217,9 @@ static enum foreign_verdict verdict(
 	int is_old = before ? node_value(st, before, id, &old) : -ENODATA;
 	int is_new = node_value(st, after, id, &new);
 
-	if (is_new)
+	if (is_new == -ENOENT)
 		return is_old == -ENOENT ? FOREIGN_SAME : FOREIGN_GONE;
-	if (is_old || old.mv_size != new.mv_size)
+	if (is_new || is_old || old.mv_size != new.mv_size)
 		return FOREIGN_CHANGED;
 	return old.mv_data == new.mv_data || memcmp(old.mv_data, new.mv_data, old.mv_size) == 0
 		? FOREIGN_SAME
