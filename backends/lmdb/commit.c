@@ -120,6 +120,7 @@ struct work {
 	size_t stale;
 	struct job *job; /* NULL: none, or it has failed */
 	bool handles, changes_alone, map_alone; /* held for the job */
+	bool committed; /* a transaction has been; else there was nothing to write */
 };
 
 static int write_all(struct lmdb_store *st, struct txn *t, struct work *w)
@@ -216,6 +217,7 @@ static int commit_txn(struct lmdb_store *st, struct txn *t, struct work *w)
 	atomic_store(&st->first_expiry, rc ? old_expiry : new_expiry);
 	if (rc)
 		return rc;
+	w->committed = true;
 	meta_saved(st, serial);
 	stale_done(st, w->stale);
 	return 0;
@@ -335,7 +337,7 @@ static int commit_upto(struct lmdb_store *st, struct job *job, uint64_t *seq)
 	do
 		rc = any ? attempt(st, &w) : 0;
 	while (rc == BEGIN_ANEW);
-	if (any && rc == 0) {
+	if (w.committed) {
 		atomic_fetch_add(&st->commits, 1);
 		space_committed(&st->space);
 	}
@@ -376,6 +378,7 @@ int commit_run(struct lmdb_store *st, struct job *job)
 	uint64_t seq = UINT64_MAX, stored = 0;
 
 	pthread_mutex_lock(&st->env.writer);
+	uint64_t commits = atomic_load(&st->commits);
 	int rc = commit_upto(st, job, &seq);
 	if (rc && job) {
 		/* Its caller is told. What is pending may be stored without it; and if nothing is,
@@ -388,8 +391,9 @@ int commit_run(struct lmdb_store *st, struct job *job)
 		rc = commit_pieces(st, seq, &stored);
 	if (rc == 0)
 		look_for_dead_readers(st);
+	bool committed = atomic_load(&st->commits) != commits;
 	pthread_mutex_unlock(&st->env.writer);
-	if (rc == 0)
+	if (rc == 0 && committed)
 		watch_committed(st);
 	note_attempt(st, stored, seq, rc);
 	return rc;

@@ -163,6 +163,9 @@ uint64_t env_foreign(struct env *e, uint64_t snapshot);
 /* Clears the slots that dead processes have left in LMDB's table of readers. */
 void env_check_readers(struct env *e);
 
+/* The newest one that we know of. */
+uint64_t env_newest_foreign(struct env *e);
+
 struct env_usage {
 	uint64_t used; /* bytes up to the last page in use */
 	uint64_t last_txn;

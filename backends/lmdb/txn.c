@@ -127,6 +127,14 @@ uint64_t env_foreign(struct env *e, uint64_t snapshot)
 	return foreign;
 }
 
+uint64_t env_newest_foreign(struct env *e)
+{
+	pthread_mutex_lock(&e->ids_lock);
+	uint64_t foreign = e->foreign;
+	pthread_mutex_unlock(&e->ids_lock);
+	return foreign;
+}
+
 int env_write_begin(struct env *e, struct txn *t)
 {
 	struct txn new = {.env = e, .writes = true, .serial = ++e->serial};

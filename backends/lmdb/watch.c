@@ -132,8 +132,7 @@ void watch_committed(struct lmdb_store *st)
 	struct watch *w = &st->watch;
 
 	pthread_mutex_lock(&w->lock);
-	if (w->have_before && !w->calling &&
-		env_foreign(&st->env, w->before.id + 1) <= w->reported) {
+	if (w->have_before && !w->calling && env_newest_foreign(&st->env) <= w->reported) {
 		unpin(&w->have_before, &w->before);
 		w->have_before = !atomic_load(&st->env.alone_wanted) &&
 			env_read_begin(&st->env, false, &w->before) == 0;

@@ -2,6 +2,7 @@
  * lmdb_shared.c - keys with records of ours, and namespaces, that other programs rewrite, remove,
  * and make again: what becomes of the records, and of what other keys and namespaces have.
  */
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -193,6 +194,47 @@ static void test_two_ids_of_one_name(void **state)
 	kit_foreign(k, has_id_eight);
 }
 
+/* The newest transaction of another program, as kvfs:meta has it, is older than our last. */
+static void nobody_else_wrote(MDB_txn *txn)
+{
+	MDB_val k = {1, (void *)(uintptr_t) "s"}, v;
+	uint64_t own, foreign;
+
+	if (mdb_get(txn, raw_open(txn, "kvfs:meta", 0), &k, &v) || v.mv_size != 32)
+		_exit(5);
+	memcpy(&own, (char *)v.mv_data + 16, sizeof(own));
+	memcpy(&foreign, (char *)v.mv_data + 24, sizeof(foreign));
+	if (le64toh(foreign) >= le64toh(own))
+		_exit(6);
+}
+
+static void do_nothing(void *arg, struct foreign_change *what)
+{
+}
+
+/* A commit with nothing to write takes no number, and the one that takes it next is ours. */
+static void test_empty_commits_are_nobodys(void **state)
+{
+	struct kit *k = *state;
+	struct record rec = {.mode = 0100644, .ino = 9};
+	struct change held = {.op = CHANGE_PUT, .rec = &rec, .hold = true};
+
+	kit_open(k);
+	kit_put(k, "a", "one");
+	kit_sync(k);
+	k->ops->watch(k->st, do_nothing, NULL);
+	held.id = kit_id(k, ENTRY_KEY, "held");
+	assert_int_equal(k->ops->apply(k->st, &held, 1, NULL), 0);
+	kit_sync(k);
+	held.hold = false;
+	assert_int_equal(k->ops->apply(k->st, &held, 1, NULL), 0);
+	kit_sync(k);
+	kit_put(k, "b", "one");
+	kit_sync(k);
+	k->ops->watch(k->st, NULL, NULL);
+	kit_foreign(k, nobody_else_wrote);
+}
+
 int lmdb_shared_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -202,6 +244,7 @@ int lmdb_shared_tests(void)
 		TEST(test_rename_to_a_dropped_name),
 		TEST(test_rename_to_a_dropped_name_with_changes),
 		TEST(test_two_ids_of_one_name),
+		TEST(test_empty_commits_are_nobodys),
 #undef TEST
 	};
 
