@@ -18,7 +18,8 @@
  *
  * Time. Keys whose record has expired (record_expired) at the `now` of a view are absent from
  * that view in every respect. They are removed physically by whoever calls view_expired() and
- * then applies REMOVE changes.
+ * then applies REMOVE changes. Records whose key another program has removed are the store's to
+ * remove, which it does soon after.
  *
  * Writing. store_apply() makes a group of changes visible to every later view at once and
  * returns; the store makes it durable later, in the order of the calls, whole groups only.

@@ -12,7 +12,10 @@ static int change_check(struct lmdb_store *st, const struct change *c)
 	const struct entry_id *id = &c->id;
 	struct ns *ns = ns_get(&st->namespaces, id->ns);
 
-	if (!ns || (id->ns == 0 ? id->kind == ENTRY_KEY : !atomic_load(&ns->dbi)))
+	if (!ns || (id->ns == 0 && id->kind == ENTRY_KEY))
+		return -ENOENT;
+	/* What is left of a namespace that another program has dropped can be removed. */
+	if (id->ns && c->op != CHANGE_REMOVE && !atomic_load(&ns->dbi))
 		return -ENOENT;
 	if (id->kind == ENTRY_KEY && id->len == 0)
 		return -EINVAL;

@@ -74,50 +74,9 @@ static int store_item(struct lmdb_store *st, struct txn *t, const struct pending
 	return 0;
 }
 
-/* Removes records whose keys another program has removed, as far as that is still so. */
-static int remove_stale(struct lmdb_store *st, struct txn *t, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		struct entry_id id = {st->stale.ids[i].ns, ENTRY_KEY, st->stale.ids[i].len,
-			st->stale.ids[i].bytes};
-		struct ns *ns = ns_get(&st->namespaces, id.ns);
-		MDB_val value;
-		MDB_dbi dbi;
-
-		if (!ns || !atomic_load(&ns->id) || ns_write_handle(t, ns, &dbi))
-			continue;
-		int rc = node_value(st, t, &id, &value);
-		if (rc == -ENOENT)
-			rc = node_remove_record(st, t, &id);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
-static size_t stale_count(struct lmdb_store *st)
-{
-	pthread_mutex_lock(&st->stale.lock);
-	size_t n = st->stale.n;
-	pthread_mutex_unlock(&st->stale.lock);
-	return n;
-}
-
-/* The first n have been seen to. Readers only append. */
-static void stale_done(struct lmdb_store *st, size_t n)
-{
-	struct stale_list *s = &st->stale;
-
-	pthread_mutex_lock(&s->lock);
-	memmove(&s->ids[0], &s->ids[n], (s->n - n) * sizeof(s->ids[0]));
-	s->n -= n;
-	pthread_mutex_unlock(&s->lock);
-}
-
 /* What goes into one transaction. */
 struct work {
 	struct pending_batch batch;
-	size_t stale;
 	struct job *job; /* NULL: none, or it has failed */
 	bool handles, changes_alone, map_alone; /* held for the job */
 	bool committed; /* a transaction has been; else there was nothing to write */
@@ -125,7 +84,7 @@ struct work {
 
 static int write_all(struct lmdb_store *st, struct txn *t, struct work *w)
 {
-	int rc = remove_stale(st, t, w->stale);
+	int rc = 0;
 
 	for (size_t i = 0; i < w->batch.n && rc == 0; i++)
 		rc = store_item(st, t, &w->batch.items[i]);
@@ -219,7 +178,6 @@ static int commit_txn(struct lmdb_store *st, struct txn *t, struct work *w)
 		return rc;
 	w->committed = true;
 	meta_saved(st, serial);
-	stale_done(st, w->stale);
 	return 0;
 }
 
@@ -242,11 +200,8 @@ static int attempt(struct lmdb_store *st, struct work *w)
 		rc = run_job(st, &t, w);
 		job_ran = true;
 	}
-	if (rc == 0 && !t.dirty && !w->job) {
-		stale_done(st, w->stale); /* nothing has come of it */
-		w->stale = 0;
-		goto abort;
-	}
+	if (rc == 0 && !t.dirty && !w->job)
+		goto abort; /* nothing has come of it */
 	if (rc == 0)
 		rc = meta_save(st, &t);
 	if (rc == 0)
@@ -324,7 +279,7 @@ static void look_for_dead_readers(struct lmdb_store *st)
  * holds env.writer. */
 static int commit_upto(struct lmdb_store *st, struct job *job, uint64_t *seq)
 {
-	struct work w = {.job = job, .stale = stale_count(st)};
+	struct work w = {.job = job};
 
 	gate_close(&st->changes);
 	int rc = pending_collect(st->pending, *seq, &w.batch);
@@ -333,7 +288,7 @@ static int commit_upto(struct lmdb_store *st, struct job *job, uint64_t *seq)
 	gate_open(&st->changes);
 	if (rc)
 		return rc;
-	bool any = w.batch.n || w.stale || job;
+	bool any = w.batch.n || job;
 	do
 		rc = any ? attempt(st, &w) : 0;
 	while (rc == BEGIN_ANEW);

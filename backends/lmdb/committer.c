@@ -39,17 +39,6 @@ static void gather(struct committer *c, unsigned ms)
 	}
 }
 
-void committer_tidy(struct lmdb_store *st)
-{
-	struct committer *c = &st->committer;
-
-	pthread_mutex_lock(&c->lock);
-	c->tidy = true;
-	if (c->idle)
-		pthread_cond_signal(&c->work);
-	pthread_mutex_unlock(&c->lock);
-}
-
 static void *committer_main(void *arg)
 {
 	struct lmdb_store *st = arg;
@@ -57,7 +46,7 @@ static void *committer_main(void *arg)
 
 	pthread_mutex_lock(&c->lock);
 	while (!c->stop) {
-		if (c->applied == c->durable && !c->tidy) {
+		if (c->applied == c->durable) {
 			c->idle = true;
 			pthread_cond_wait(&c->work, &c->lock);
 			c->idle = false;
@@ -66,7 +55,7 @@ static void *committer_main(void *arg)
 		gather(c, st->commit_interval_ms);
 		if (c->stop)
 			break;
-		c->urgent = c->tidy = false;
+		c->urgent = false;
 		pthread_mutex_unlock(&c->lock);
 		int rc = commit_run(st, NULL);
 		pthread_mutex_lock(&c->lock);

@@ -45,6 +45,12 @@ static bool confirmed(struct view *v, const struct entry_id *id, const MDB_val *
 	return key->mv_size == sizeof(at) && memcmp(at, key->mv_data, sizeof(at)) == 0;
 }
 
+/* What is never confirmed stays in the way of every look for what has expired. */
+static void note_unconfirmed(struct view *v)
+{
+	atomic_store_explicit(&v->st->orphans.unconfirmed, true, memory_order_relaxed);
+}
+
 /* Moves the cursor on to the next entry that counts; `op` MDB_FIRST or MDB_NEXT. */
 static int index_step(struct view *v, MDB_cursor_op op)
 {
@@ -57,10 +63,13 @@ static int index_step(struct view *v, MDB_cursor_op op)
 		if (rc)
 			return rc == MDB_NOTFOUND ? 0 : env_error(v->txn.env, rc, "reading");
 		rc = index_id(v, &v->expiring_name, &id, bytes);
-		if (rc == 0 && !overridden(v, &id) && confirmed(v, &id, &v->expiring_key)) {
+		if (rc == 0 && overridden(v, &id))
+			continue;
+		if (rc == 0 && confirmed(v, &id, &v->expiring_key)) {
 			v->expiring_valid = true;
 			return 0;
 		}
+		note_unconfirmed(v);
 	}
 }
 

@@ -10,6 +10,7 @@
  *   node.c       one stored entry          nodekey.c    what it is called in our databases
  *   value.c      a value into LMDB         verified.c   which values have been compared
  *   meta.c       kvfs:meta                 tree.c, walk.c  move_tree
+ *   orphans.c    records of keys that other programs removed
  *
  * The lock order is in env.h.
  */
@@ -25,6 +26,7 @@
 #include "backends/lmdb/env.h"
 #include "backends/lmdb/nesting.h"
 #include "backends/lmdb/ns.h"
+#include "backends/lmdb/orphans.h"
 #include "backends/lmdb/space.h"
 #include "backends/lmdb/verified.h"
 #include "backends/pending.h"
@@ -32,19 +34,7 @@
 
 enum {
 	VALUE_MAX = 0x7fff0000, /* LMDB writes a value with one call, which takes less than 2 GiB */
-	STALE_MAX = 256,
 	READERS_CHECK_EVERY = 4 << 20, /* bytes that the environment grows by */
-};
-
-/* Records whose key another program has removed: found by readers, removed by the next commit. */
-struct stale_list {
-	pthread_mutex_t lock;
-	size_t n;
-	struct {
-		uint32_t ns;
-		uint16_t len;
-		unsigned char bytes[STORE_KEY_MAX];
-	} ids[STALE_MAX];
 };
 
 struct committer {
@@ -54,7 +44,6 @@ struct committer {
 	pthread_cond_t work, done;
 	/* All below: lock. */
 	bool stop, idle, urgent;
-	bool tidy; /* there are records to be removed */
 	uint64_t applied, durable; /* groups */
 	unsigned waiting; /* in sync or throttle: do not gather any longer */
 	uint64_t failures; /* attempts that failed */
@@ -82,7 +71,7 @@ struct lmdb_store {
 	struct env env;
 	struct ns_table namespaces;
 	struct verified verified;
-	struct stale_list stale;
+	struct orphans orphans;
 	struct space space;
 
 	struct gate changes;
@@ -136,7 +125,6 @@ int lmdb_throttle(struct store *base, uint64_t bytes);
 /* commit.c */
 int committer_start(struct lmdb_store *st);
 int committer_stop(struct lmdb_store *st); /* commits everything; the first error */
-void committer_tidy(struct lmdb_store *st); /* a commit is wanted, some time */
 void committer_notify(struct lmdb_store *st, uint64_t seq);
 int committer_drain(struct lmdb_store *st, uint64_t max_weight);
 int lmdb_sync(struct store *base, uint64_t seq);

@@ -15,6 +15,7 @@
 enum {
 	FORMAT = 1,
 	STATE_SIZE = 32,
+	WALKED_SIZE = 8,
 	NS_KEY = 5,
 	FIRST_INO = 256, /* smaller ones are for what is no entry: roots and such */
 };
@@ -50,6 +51,11 @@ static int load_state(struct lmdb_store *st, struct txn *t, char *why, size_t wh
 	} else if (rc != -ENOENT) {
 		return rc;
 	}
+	rc = txn_get(t, t->own[OWN_META], "w", 1, &data);
+	if (rc && rc != -ENOENT)
+		return rc;
+	atomic_store(&st->orphans.walked,
+		rc == 0 && data.mv_size == WALKED_SIZE ? get_u64(data.mv_data) : 0);
 	/* Whatever came after our last one was another program's. */
 	e->own_last = own;
 	e->known_last = t->id;
@@ -155,7 +161,7 @@ int meta_forget_ns(struct txn *t, uint32_t id)
 
 int meta_save(struct lmdb_store *st, struct txn *t)
 {
-	unsigned char state[STATE_SIZE];
+	unsigned char state[STATE_SIZE], walked[WALKED_SIZE];
 	struct ns *ns;
 	int rc = 0;
 
@@ -173,7 +179,10 @@ int meta_save(struct lmdb_store *st, struct txn *t)
 	put_u64(state + 8, atomic_load(&st->next_ino));
 	put_u64(state + 16, t->id);
 	put_u64(state + 24, env_foreign(t->env, t->id - 1));
-	return rc ? rc : txn_put(t, t->own[OWN_META], "s", 1, state, sizeof(state));
+	put_u64(walked, atomic_load(&st->orphans.walked));
+	if (rc == 0)
+		rc = txn_put(t, t->own[OWN_META], "s", 1, state, sizeof(state));
+	return rc ? rc : txn_put(t, t->own[OWN_META], "w", 1, walked, sizeof(walked));
 }
 
 void meta_saved(struct lmdb_store *st, uint64_t serial)

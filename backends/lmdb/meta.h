@@ -1,9 +1,10 @@
 /*
  * meta.h - kvfs:meta: what kvfs remembers of the environment as a whole.
  *
- *   "s"          state: u32 format version, u32 zero, u64 next inode number, u64 our last
- * transaction, u64 the newest transaction of another program; little-endian "n", u32 BE  the name
- * of the namespace with this id
+ *   "s"              state: u32 format version, u32 zero, u64 next inode number, u64 our last
+ *                    transaction, u64 the newest transaction of another program; little-endian
+ *   "w"              u64 little-endian: the newest one of those that orphans.c is done with
+ *   "n", u32 BE      the name of the namespace with this id
  */
 #ifndef KVFS_LMDB_META_H
 #define KVFS_LMDB_META_H

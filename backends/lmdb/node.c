@@ -154,8 +154,8 @@ struct place {
 	struct nodekey packed;
 };
 
-static int place_of(struct lmdb_store *st, struct txn *t, const struct entry_id *id, bool create,
-	struct place *out)
+static int place_of(
+	struct lmdb_store *st, struct txn *t, const struct entry_id *id, struct place *out)
 {
 	struct ns *ns = ns_get(&st->namespaces, id->ns);
 
@@ -167,7 +167,7 @@ static int place_of(struct lmdb_store *st, struct txn *t, const struct entry_id 
 		out->len = id->len;
 		return rc;
 	}
-	rc = nodekey_make(t, ns, id, create, &out->packed);
+	rc = nodekey_make(t, ns, id, true, &out->packed);
 	out->dbi = t->own[OWN_LONG];
 	out->key = out->packed.bytes;
 	out->len = out->packed.len;
@@ -186,7 +186,7 @@ int node_put_value(struct lmdb_store *st, struct txn *t, const struct entry_id *
 			value.mv_data = (void *)(uintptr_t)blob_data(blob);
 		rc = node_put_bytes(st, t, id, &value);
 	} else {
-		rc = place_of(st, t, id, true, &at);
+		rc = place_of(st, t, id, &at);
 		if (rc == 0)
 			rc = txn_reserve(t, at.dbi, at.key, at.len, value.mv_size, &value.mv_data);
 		if (rc == 0)
@@ -201,7 +201,7 @@ int node_put_bytes(
 	struct lmdb_store *st, struct txn *t, const struct entry_id *id, const MDB_val *value)
 {
 	struct place at;
-	int rc = place_of(st, t, id, true, &at);
+	int rc = place_of(st, t, id, &at);
 
 	return rc ? rc : txn_put(t, at.dbi, at.key, at.len, value->mv_data, value->mv_size);
 }
@@ -278,18 +278,32 @@ int node_put_record(struct lmdb_store *st, struct txn *t, const struct entry_id 
 	return rc;
 }
 
+/* A database that another program has dropped is not made again for this. */
+static int remove_short(struct txn *t, struct ns *ns, const struct entry_id *id)
+{
+	MDB_dbi dbi;
+	int rc = ns_write_handle(t, ns, &dbi);
+
+	if (rc == -ESTALE)
+		return 0;
+	return rc ? rc : txn_del(t, dbi, id->bytes, id->len);
+}
+
 int node_remove_value(struct lmdb_store *st, struct txn *t, const struct entry_id *id)
 {
-	struct place at;
-	int rc = id->len ? place_of(st, t, id, false, &at) : -ENOENT;
+	struct ns *ns = ns_get(&st->namespaces, id->ns);
+	struct nodekey packed;
 
-	if (rc == -ENOENT)
+	if (!ns || !id->len)
 		return 0;
+	if (id->len <= ENV_KEY_MAX)
+		return remove_short(t, ns, id);
+	int rc = nodekey_make(t, ns, id, false, &packed);
 	if (rc == 0)
-		rc = txn_del(t, at.dbi, at.key, at.len);
-	if (rc == 0 && id->len > ENV_KEY_MAX)
-		rc = nodekey_release_head(t, &at.packed);
-	return rc;
+		rc = txn_del(t, t->own[OWN_LONG], packed.bytes, packed.len);
+	if (rc == 0)
+		rc = nodekey_release_head(t, &packed);
+	return rc == -ENOENT ? 0 : rc;
 }
 
 int node_remove_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id)

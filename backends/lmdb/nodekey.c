@@ -55,6 +55,11 @@ void nodekey_prefix(uint32_t ns_id, unsigned kind, unsigned char out[NODEKEY_PRE
 	out[4] = (unsigned char)kind;
 }
 
+uint32_t nodekey_ns(const unsigned char *key)
+{
+	return get_u32(key);
+}
+
 /* The next free number of a head: the reverse entries stand last. */
 static int head_next(struct txn *t, uint64_t *number)
 {

@@ -37,6 +37,9 @@ int nodekey_make(struct txn *t, const struct ns *ns, const struct entry_id *id, 
 /* id and kind, for walking. */
 void nodekey_prefix(uint32_t ns_id, unsigned kind, unsigned char out[NODEKEY_PREFIX]);
 
+/* The namespace's id of a packed key. */
+uint32_t nodekey_ns(const unsigned char *key);
+
 /* The namespace's id, the kind and the bytes of a packed key. -EIO (logged): it is none. */
 int nodekey_parse(struct txn *t, const MDB_val *key, uint32_t *ns_id, enum entry_kind *kind,
 	unsigned char bytes[STORE_PREFIX_MAX], size_t *len);

@@ -95,27 +95,6 @@ bool view_has_expired(const struct view *v)
 		(e && e->expiry <= v->now);
 }
 
-/* Remembers a record whose key is gone, for the next commit to remove. */
-static void note_stale(struct lmdb_store *st, const struct entry_id *id)
-{
-	struct stale_list *s = &st->stale;
-
-	if (st->base.readonly)
-		return;
-	pthread_mutex_lock(&s->lock);
-	bool known = s->n && s->ids[s->n - 1].len == id->len &&
-		memcmp(s->ids[s->n - 1].bytes, id->bytes, id->len) == 0;
-	if (!known && s->n < STALE_MAX) {
-		s->ids[s->n].ns = id->ns;
-		s->ids[s->n].len = id->len;
-		memcpy(s->ids[s->n].bytes, id->bytes, id->len);
-		s->n++;
-	}
-	pthread_mutex_unlock(&s->lock);
-	if (!known)
-		committer_tidy(st);
-}
-
 /* What a look-up has found out so far. */
 struct found {
 	const struct pending_entry *e;
@@ -180,10 +159,7 @@ static int find(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
 	}
 	if (id->kind == ENTRY_DIR)
 		return f->recorded ? 0 : -ENOENT;
-	rc = find_value(st, t, id, f);
-	if (rc == -ENOENT && f->rec_stored && !f->e)
-		note_stale(st, id);
-	return rc;
+	return find_value(st, t, id, f);
 }
 
 int lmdb_view_get(struct view *v, const struct entry_id *id, struct entry *out)

@@ -113,6 +113,9 @@ static void *watch_main(void *arg)
 			break;
 		if (w->fn)
 			look(st);
+		pthread_mutex_unlock(&w->lock);
+		orphans_step(st);
+		pthread_mutex_lock(&w->lock);
 		if (round % READERS_EVERY == 0)
 			env_check_readers(&st->env);
 		/* After a long call of the watcher, do not make up for the looks that were missed.

@@ -181,6 +181,9 @@ class Store:
     def create(self, ns, kind="plain"):
         self.tool("create", ns, kind)
 
+    def drop(self, ns):
+        self.tool("drop", ns)
+
     def dump(self, ns="main"):
         """Every key and value, as mdb_dump says."""
         out = run("mdb_dump", "-s", ns, self.folder).stdout

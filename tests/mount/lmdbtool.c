@@ -108,6 +108,17 @@ static void create(MDB_env *env, const char *name, const char *kind)
 	check("mdb_txn_commit", mdb_txn_commit(txn));
 }
 
+static void drop(MDB_env *env, const char *name)
+{
+	MDB_txn *txn;
+	MDB_dbi dbi;
+
+	check("mdb_txn_begin", mdb_txn_begin(env, NULL, 0, &txn));
+	check("mdb_dbi_open", mdb_dbi_open(txn, name, 0, &dbi));
+	check("mdb_drop", mdb_drop(txn, dbi, 1));
+	check("mdb_txn_commit", mdb_txn_commit(txn));
+}
+
 static void hold(MDB_env *env)
 {
 	MDB_txn *txn;
@@ -124,16 +135,19 @@ int main(int argc, char **argv)
 {
 	const char *command = argc > 2 ? argv[2] : "";
 	bool changing = argc == 4 && (strcmp(command, "put") == 0 || strcmp(command, "del") == 0);
+	bool dropping = argc == 4 && strcmp(command, "drop") == 0;
 	bool creating = argc == 5 && strcmp(command, "create") == 0;
 
-	if (!changing && !creating && !(argc == 3 && strcmp(command, "hold") == 0)) {
-		fputs("usage: lmdbtool ENV put|del DB | create DB KIND | hold\n", stderr);
+	if (!changing && !creating && !dropping && !(argc == 3 && strcmp(command, "hold") == 0)) {
+		fputs("usage: lmdbtool ENV put|del|drop DB | create DB KIND | hold\n", stderr);
 		return 1;
 	}
 	MDB_env *env = open_env(argv[1]);
 
 	if (changing)
 		change(env, argv[3], command[0] == 'd');
+	else if (dropping)
+		drop(env, argv[3]);
 	else if (creating)
 		create(env, argv[3], argv[4]);
 	else

@@ -142,13 +142,42 @@ class Gone(ExpiryTest):
         commits = self.m.status()["commits"]
         self.store.delete(b"f")
         eventually(lambda: not exists(self.f), seconds=10)
-        # The next commit takes away what was remembered of the key; it may have come already.
+        # A commit takes away what was remembered of the key; it may have come already.
         eventually(lambda: self.m.status()["commits"] > commits, seconds=10)
         self.store.put({b"f": b"new"})
         eventually(lambda: exists(self.f), seconds=10)
         self.assertMode(self.f, 0o644)
         self.assertIsNone(self.expiration("f"))
         self.assertErrno(errno.ENODATA, os.getxattr, self.f, METADATA)
+
+    def test_removed_and_made_again_while_nobody_looks(self):
+        for n in range(200):  # more than are swept at a time
+            self.make(f"gone{n}", ttl=60)
+        self.make("f", ttl=60)
+        self.make("g", ttl=61)
+        self.m.remount()
+        self.store.delete(b"f", *(b"gone%d" % n for n in range(200)))
+        eventually(lambda: len(self.store.dump("kvfs:expiry")) == 1, seconds=10)
+        self.store.put({b"f": b"new"})
+        self.clock.advance(62)
+        eventually(lambda: b"g" not in self.store.dump(), seconds=10)
+        self.assertEqual(self.store.dump(), {b"f": b"new"})
+        self.assertEqual(read(self.f), b"new")
+        self.assertIsNone(self.expiration("f"))
+
+    def test_of_a_namespace_that_is_gone(self):
+        m = self.mount(source=f"lmdb:{self.store.folder}2", clock=self.clock, name="all")
+        store = type(self.store)(self.store.folder + "2")
+        for ns in "ab":
+            os.mkdir(m / ns)
+            write(m / f"{ns}/k", b"v")
+            os.setxattr(m / f"{ns}/k", TTL, b"60")
+        m.umount()
+        store.drop("a")
+        m.start()
+        self.clock.advance(61)
+        eventually(lambda: store.dump("b") == {}, seconds=10)
+        eventually(lambda: store.dump("kvfs:expiry") == {}, seconds=10)
 
     def test_not_a_moment_early(self):
         self.make("f", ttl=60)

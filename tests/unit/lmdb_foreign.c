@@ -102,30 +102,6 @@ static void test_foreign_changes(void **state)
 	assert_false(e.touched);
 }
 
-/* A record without a key is a key that another program has removed: the next commit removes it. */
-static void one_record(MDB_txn *txn)
-{
-	if (raw_count(txn, "kvfs:nodes") != 3)
-		_exit(5);
-}
-
-static void test_stale_records_go(void **state)
-{
-	struct kit *k = *state;
-	struct entry e;
-
-	kit_open(k);
-	kit_put(k, "a", "one");
-	kit_put(k, "c", "one");
-	kit_sync(k);
-	kit_foreign(k, foreign_writes);
-	assert_int_equal(kit_get(k, "c", &e), -ENOENT);
-	kit_put(k, "d", "one");
-	kit_put(k, "e", "one");
-	kit_sync(k);
-	kit_foreign(k, one_record);
-}
-
 static void foreign_kinds(MDB_txn *txn)
 {
 	MDB_val k = {6, (void *)(uintptr_t) "record"};
@@ -429,7 +405,6 @@ int lmdb_foreign_tests(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
 		TEST(test_layout),
 		TEST(test_foreign_changes),
-		TEST(test_stale_records_go),
 		TEST(test_only_plain_maps_are_namespaces),
 		TEST(test_dropped_by_another_program),
 		TEST(test_damaged_records),

@@ -87,8 +87,8 @@ int kit_teardown(void **state)
 	return 0;
 }
 
-/* Lets another program work on the environment, in one transaction. */
-void kit_foreign(struct kit *k, void (*work)(MDB_txn *txn))
+/* What the other program's process ends with. */
+static int foreign_status(struct kit *k, void (*work)(MDB_txn *txn))
 {
 	int status;
 	pid_t pid = fork();
@@ -106,7 +106,22 @@ void kit_foreign(struct kit *k, void (*work)(MDB_txn *txn))
 		_exit(mdb_txn_commit(txn) ? 1 : 0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	return status;
+}
+
+void kit_foreign(struct kit *k, void (*work)(MDB_txn *txn))
+{
+	assert_int_equal(foreign_status(k, work), 0);
+}
+
+void kit_await(struct kit *k, void (*work)(MDB_txn *txn))
+{
+	const struct timespec pause = {.tv_nsec = 20000000};
+
+	for (int i = 0; foreign_status(k, work); i++) {
+		assert_true(i < 1000);
+		nanosleep(&pause, NULL);
+	}
 }
 
 MDB_dbi raw_open(MDB_txn *txn, const char *db, unsigned flags)

@@ -45,6 +45,8 @@ void kit_expect(struct kit *k, const char *key, const char *value); /* NULL: abs
 /* Lets another program work on the environment, in one transaction. The raw_ functions are for it.
  */
 void kit_foreign(struct kit *k, void (*work)(MDB_txn *txn));
+/* The same again and again, until the work does not end with an _exit() of its own: at most 20 s. */
+void kit_await(struct kit *k, void (*work)(MDB_txn *txn));
 MDB_dbi raw_open(MDB_txn *txn, const char *db, unsigned flags);
 void raw_put(MDB_txn *txn, const char *db, unsigned flags, const char *key, const char *value);
 size_t raw_count(MDB_txn *txn, const char *db);

@@ -4,6 +4,7 @@
  */
 #include <endian.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -235,6 +236,175 @@ static void test_empty_commits_are_nobodys(void **state)
 	kit_foreign(k, nobody_else_wrote);
 }
 
+enum { MANY = 3000 };
+
+static void many_key(char key[16], int i)
+{
+	snprintf(key, 16, "k%05d", i);
+}
+
+/* Even ones, and a long one. */
+static void remove_half(MDB_txn *txn)
+{
+	char key[512];
+
+	for (int i = 0; i <= MANY; i += 2) {
+		if (i == MANY)
+			memset(key, 'l', 511);
+		else
+			many_key(key, i);
+		MDB_val k = {i == MANY ? 511 : 6, key};
+		if (mdb_del(txn, raw_open(txn, "main", 0), &k, NULL))
+			_exit(5);
+	}
+}
+
+static void half_is_known(MDB_txn *txn)
+{
+	/* And a directory's record. */
+	if (raw_count(txn, "kvfs:nodes") != MANY / 2 + 1 ||
+		raw_count(txn, "kvfs:expiry") != MANY / 2 || raw_count(txn, "kvfs:heads"))
+		_exit(6);
+}
+
+static void put_all_again(MDB_txn *txn)
+{
+	char key[16];
+
+	for (int i = 0; i < MANY; i++) {
+		many_key(key, i);
+		raw_put(txn, "main", 0, key, "anew");
+	}
+}
+
+static void put_many(struct kit *k)
+{
+	struct record rec = {.mode = 040755, .ino = 3, .flags = RECORD_MADE};
+	struct change dir = {.op = CHANGE_PUT, .id = kit_id(k, ENTRY_DIR, "k00001/"), .rec = &rec};
+	char key[512] = "";
+
+	for (int i = 0; i < MANY; i++) {
+		many_key(key, i);
+		assert_int_equal(kit_try_put(k, key, "x", 1, 5000), 0);
+	}
+	memset(key, 'l', 511);
+	key[511] = '\0';
+	assert_int_equal(kit_try_put(k, key, "x", 1, 5000), 0);
+	assert_int_equal(k->ops->apply(k->st, &dir, 1, NULL), 0);
+	kit_sync(k);
+}
+
+/* What another program makes after it has removed a key of that name is new, although nobody has
+ * looked meanwhile; whether it removes it while the store is open or not. */
+static void test_records_go_with_their_keys(void **state)
+{
+	struct kit *k = *state;
+	struct entry e;
+	char key[16];
+
+	for (int open = 0; open < 2; open++) {
+		kit_open(k);
+		k->ops->watch(k->st, do_nothing, NULL);
+		put_many(k);
+		if (!open)
+			kit_close(k);
+		kit_foreign(k, remove_half);
+		if (!open)
+			kit_open(k);
+		kit_await(k, half_is_known);
+		kit_foreign(k, put_all_again);
+		for (int i = 0; i < MANY; i++) {
+			many_key(key, i);
+			assert_int_equal(kit_get(k, key, &e), 0);
+			assert_true(e.unrecorded == (i % 2 == 0));
+		}
+		kit_close(k);
+	}
+}
+
+static void nothing_is_known(MDB_txn *txn)
+{
+	/* But the directory. */
+	if (raw_count(txn, "kvfs:nodes") != 1 || raw_count(txn, "kvfs:expiry") ||
+		raw_count(txn, "kvfs:heads"))
+		_exit(6);
+}
+
+static void test_records_go_with_their_namespace(void **state)
+{
+	struct kit *k = *state;
+
+	kit_open(k);
+	k->ops->watch(k->st, do_nothing, NULL);
+	put_many(k);
+	kit_foreign(k, drop_main);
+	kit_await(k, nothing_is_known);
+	kit_close(k);
+}
+
+static void main_is_gone(MDB_txn *txn)
+{
+	MDB_dbi dbi;
+
+	if (mdb_dbi_open(txn, "main", 0, &dbi) != MDB_NOTFOUND)
+		_exit(6);
+	if (raw_count(txn, "kvfs:nodes") || raw_count(txn, "kvfs:expiry"))
+		_exit(7);
+}
+
+/* Keys of a namespace that is not there any more can be removed, and it is not made again for that. */
+static void test_removing_from_a_dropped_namespace(void **state)
+{
+	struct kit *k = *state;
+
+	for (int known = 0; known < 2; known++) {
+		kit_open(k);
+		assert_int_equal(kit_try_put(k, "k", "x", 1, 500), 0);
+		kit_sync(k);
+		if (!known)
+			kit_close(k);
+		kit_foreign(k, drop_main);
+		if (!known)
+			assert_int_equal(kit_try(k), 0);
+		assert_int_equal(kit_drop(k, "k"), 0);
+		kit_sync(k);
+		kit_foreign(k, main_is_gone);
+		kit_close(k);
+	}
+}
+
+static void spoil_index(MDB_txn *txn)
+{
+	raw_put(txn, "kvfs:expiry", 0, "\1\1\1\1\1\1\1\1", "no name at all");
+	raw_put(txn, "kvfs:expiry", 0, "short", "\1\2\3\4\1of no namespace");
+}
+
+static void index_is_tidy(MDB_txn *txn)
+{
+	if (raw_count(txn, "kvfs:expiry") != 1)
+		_exit(6);
+}
+
+/* What no record confirms does not stay in the way of every look. */
+static void test_index_is_tidied(void **state)
+{
+	struct kit *k = *state;
+	struct entry_id id;
+	struct view *v;
+
+	kit_open(k);
+	assert_int_equal(kit_try_put(k, "k", "x", 1, 5000), 0);
+	kit_sync(k);
+	kit_foreign(k, spoil_index);
+	kit_reopen(k);
+	assert_int_equal(k->ops->view_begin(k->st, INT64_MAX - 1, &v), 0);
+	assert_int_equal(k->ops->view_expired(v, 0, &id), 0);
+	assert_int_equal(id.len, 1);
+	assert_int_equal(k->ops->view_expired(v, 1, &id), -ENOENT);
+	k->ops->view_end(v);
+	kit_await(k, index_is_tidy);
+}
+
 int lmdb_shared_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +415,10 @@ int lmdb_shared_tests(void)
 		TEST(test_rename_to_a_dropped_name_with_changes),
 		TEST(test_two_ids_of_one_name),
 		TEST(test_empty_commits_are_nobodys),
+		TEST(test_records_go_with_their_keys),
+		TEST(test_records_go_with_their_namespace),
+		TEST(test_removing_from_a_dropped_namespace),
+		TEST(test_index_is_tidied),
 #undef TEST
 	};
 
