@@ -49,7 +49,9 @@ static int renew(struct fs *fs, const struct entry_id *id)
 	return fs_apply(fs, &put, 1);
 }
 
-/* Removes the entry if it has expired indeed. */
+/* Removes the entry if it has expired indeed. -EAGAIN: it has not, or another program has removed
+ * the key; then its record is the store's to remove, since a new key of that name may come any
+ * time. */
 static int expire(struct fs *fs, const struct entry_id *id, int64_t now)
 {
 	struct last last = {0};
@@ -57,8 +59,10 @@ static int expire(struct fs *fs, const struct entry_id *id, int64_t now)
 	pthread_mutex_lock(&fs->change);
 	rebind_begin(fs);
 	int rc = last_take(fs, id, NOW_NEVER, &last);
-	if (rc)
+	if (rc) {
+		rc = rc == -ENOENT ? -EAGAIN : rc;
 		goto out;
+	}
 	if (!record_expired(&last.l.rec, now)) {
 		rc = -EAGAIN;
 	} else if (last.l.fresh) { /* another program has written it since, and nobody has looked */
@@ -77,8 +81,8 @@ out:
 	return rc;
 }
 
-/* Copies the ids of the first keys that have expired. How many, or -errno. */
-static int expired_ids(struct fs *fs, int64_t now, struct node_id *ids)
+/* Copies the ids of keys that have expired, but for the first `skip`. How many, or -errno. */
+static int expired_ids(struct fs *fs, int64_t now, size_t skip, struct node_id *ids)
 {
 	const struct store_ops *ops = fs->st->ops;
 	struct view *v;
@@ -89,7 +93,7 @@ static int expired_ids(struct fs *fs, int64_t now, struct node_id *ids)
 	while (n < BATCH) {
 		struct entry_id id;
 
-		rc = ops->view_expired(v, (size_t)n, &id);
+		rc = ops->view_expired(v, skip + (size_t)n, &id);
 		if (rc)
 			break;
 		memcpy(ids[n].bytes, id.bytes, id.len);
@@ -101,24 +105,25 @@ static int expired_ids(struct fs *fs, int64_t now, struct node_id *ids)
 	return rc && rc != -ENOENT ? rc : n;
 }
 
-/* Removes what has expired. */
+/* Removes what has expired. What cannot be removed stands in nobody's way. */
 static int sweep_run(struct fs *fs, struct node_id *ids)
 {
 	int64_t now = clock_now();
 	bool removed[BATCH];
+	size_t failed = 0;
+	int rc = 0;
 
 	for (;;) {
-		int n = expired_ids(fs, now, ids), rc = 0;
-		bool any = false;
+		int n = expired_ids(fs, now, failed, ids);
 
 		if (n <= 0)
-			return n;
+			return n ? n : rc;
 		for (int i = 0; i < n; i++) {
 			int one = expire(fs, &ids[i].id, now);
 
 			removed[i] = !one;
-			any |= !one;
-			if (one && one != -ENOENT && one != -EAGAIN)
+			failed += one != 0;
+			if (one && (!rc || rc == -EAGAIN))
 				rc = one;
 		}
 		fs_answers_drain(fs);
@@ -126,8 +131,6 @@ static int sweep_run(struct fs *fs, struct node_id *ids)
 			if (removed[i])
 				vanish_key(fs, &ids[i].id);
 		}
-		if (rc || !any)
-			return rc ? rc : -EAGAIN;
 	}
 }
 
