@@ -19,6 +19,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "backends/store.h"
 
@@ -35,5 +36,9 @@ struct lmdb_options {
 /* -ENOENT, -ENOTDIR, -EACCES; -EINVAL: the environment is damaged, and has been left untouched;
  * -EBUSY: another kvfs writes to it. `why`: one clause for a person, terminated. */
 int lmdb_store_open(const struct lmdb_options *opts, struct store **out, char *why, size_t why_cap);
+
+/* The process that has the environment open for writing, as far as it is known; 0: it is not. For
+ * messages: it can have ended meanwhile. */
+pid_t lmdb_holder(const char *dir);
 
 #endif

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,6 +185,29 @@ static int open_data(const struct lmdb_options *o, struct stat *st, char *why, s
 	if (rc && fd >= 0)
 		close(fd);
 	return rc ? rc : fd;
+}
+
+pid_t lmdb_holder(const char *dir)
+{
+	char path[PATH_MAX], line[256];
+	unsigned long long ino;
+	pid_t pid, holder = 0;
+	struct stat st;
+	FILE *locks;
+
+	if (snprintf(path, sizeof(path), "%s/data.mdb", dir) >= (int)sizeof(path) ||
+		stat(path, &st))
+		return 0;
+	locks = fopen("/proc/locks", "re");
+	/* The number of the device is not compared: on some filesystems stat() gives another one. */
+	while (locks && !holder && fgets(line, sizeof(line), locks)) {
+		if (sscanf(line, "%*s FLOCK %*s WRITE %d %*x:%*x:%llu", &pid, &ino) == 2 &&
+			ino == st.st_ino && pid > 0)
+			holder = pid;
+	}
+	if (locks)
+		fclose(locks);
+	return holder;
 }
 
 static size_t first_map_size(const struct lmdb_options *o, const struct check_info *info)

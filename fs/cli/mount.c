@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,11 @@ static const char USAGE[] =
 	"  -o        separator=C ro sync commit_interval=MS ttl=SECONDS noinherit umask=OCTAL "
 	"uid=N gid=N\n"
 	"            allow_other nonempty log=FILE debug; kvfs(1) explains them\n";
+
+enum {
+	DYING_MS = 1000, /* a killed daemon is no more after that */
+	MOUNTPOINT_TRIES = 10,
+};
 
 struct mount {
 	struct mount_options opt;
@@ -95,25 +101,58 @@ static int clear_stale(const char *path)
 	return rc;
 }
 
+/* Whether the daemon of a mount ends now: it may have been killed just before. */
+static bool daemon_ends(const char *resolved)
+{
+	int daemon = mountpoint_daemon(resolved);
+	struct pollfd p = {.fd = daemon, .events = POLLIN};
+
+	if (daemon < 0)
+		return mountpoint_is_stale(resolved);
+	bool ends = poll(&p, 1, DYING_MS) == 1;
+	close(daemon);
+	return ends;
+}
+
+/* Clears the mount point and looks at it. -EAGAIN: its daemon has ended between. */
+static int find_mountpoint(struct mount *m, const char *path, struct stat *st)
+{
+	if (clear_stale(path))
+		return EXIT_FAILED;
+	free(m->mountpoint);
+	m->mountpoint = realpath(path, NULL);
+	if (!m->mountpoint || stat(m->mountpoint, st)) {
+		int error = errno;
+
+		if (error == ENOTCONN || error == ECONNABORTED)
+			return -EAGAIN;
+		return cli_fail("mount", path,
+			error == ENOENT ? "the mount point does not exist: make "
+					  "the directory first"
+					: "%s",
+			strerror(error));
+	}
+	if (!mountpoint_is_kvfs(m->mountpoint))
+		return 0;
+	return daemon_ends(m->mountpoint)
+		? -EAGAIN
+		: cli_fail("mount", path, "a kvfs is mounted there already");
+}
+
 static int check_mountpoint(struct mount *m, const char *path)
 {
 	struct stat st;
+	int status = -EAGAIN;
 
-	if (clear_stale(path))
-		return EXIT_FAILED;
-	m->mountpoint = realpath(path, NULL);
-	if (!m->mountpoint)
-		return cli_fail("mount", path,
-			errno == ENOENT ? "the mount point does not exist: make "
-					  "the directory first"
-					: "%s",
-			strerror(errno));
-	if (stat(m->mountpoint, &st))
-		return cli_fail("mount", path, "%s", strerror(errno));
+	/* What is mounted there can die at any moment, also between two looks. */
+	for (int i = 0; i < MOUNTPOINT_TRIES && status == -EAGAIN; i++)
+		status = find_mountpoint(m, path, &st);
+	if (status == -EAGAIN)
+		return cli_fail("mount", path, "%s", strerror(ENOTCONN));
+	if (status)
+		return status;
 	if (!S_ISDIR(st.st_mode))
 		return cli_fail("mount", path, "the mount point is not a directory");
-	if (mountpoint_is_kvfs(m->mountpoint))
-		return cli_fail("mount", path, "a kvfs is mounted there already");
 	if (geteuid() != 0 && access(m->mountpoint, W_OK))
 		return cli_fail("mount", path,
 			"you may not write to the mount point: mount on a "

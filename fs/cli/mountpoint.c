@@ -3,13 +3,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <libgen.h>
-#include <mntent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -22,7 +21,8 @@ char *mountpoint_resolve(const char *path)
 {
 	char *resolved = realpath(path, NULL), *full = NULL;
 
-	if (resolved || (errno != ENOTCONN && errno != EACCES && errno != EIO))
+	if (resolved ||
+		(errno != ENOTCONN && errno != ECONNABORTED && errno != EACCES && errno != EIO))
 		return resolved;
 	/* The last component cannot be looked into: resolve what is above it. */
 	char *a = strdup(path), *b = strdup(path);
@@ -40,26 +40,128 @@ char *mountpoint_resolve(const char *path)
 	return full;
 }
 
+/* --- the table of mounts ------------------------------------------------------------------------
+ */
+
+/* A line of it. */
+struct table_line {
+	char *source, *dir, *type, *options;
+};
+
+/* Undoes the kernel's octal escapes, in place. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	while (*s) {
+		if (s[0] == '\\' && strspn(s + 1, "01234567") >= 3) {
+			*to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+			s += 4;
+		} else {
+			*to++ = *s++;
+		}
+	}
+	*to = '\0';
+}
+
+/* Calls `fn` with each mount in the order of mounting. (Not getmntent(3): it leaves '#' escaped, and
+ * cuts long lines.) */
+static void each_line(void (*fn)(void *arg, const struct table_line *e), void *arg)
+{
+	FILE *mounts = fopen("/proc/self/mounts", "re");
+	char *line = NULL;
+	size_t cap = 0;
+
+	while (mounts && getline(&line, &cap, mounts) > 0) {
+		char *rest = line;
+		struct table_line e = {.source = strsep(&rest, " "),
+			.dir = strsep(&rest, " "),
+			.type = strsep(&rest, " "),
+			.options = strsep(&rest, " ")};
+
+		if (!e.options)
+			continue;
+		unescape(e.source);
+		unescape(e.dir);
+		fn(arg, &e);
+	}
+	free(line);
+	if (mounts)
+		fclose(mounts);
+}
+
+/* The uppermost mount on a directory. */
+struct uppermost {
+	const char *dir;
+	bool is_kvfs;
+	unsigned uid, gid; /* who mounted it, as far as it is FUSE */
+};
+
+static void note_uppermost(void *arg, const struct table_line *e)
+{
+	struct uppermost *u = arg;
+
+	if (strcmp(e->dir, u->dir) != 0) /* a later one lies over an earlier one */
+		return;
+	u->is_kvfs = strcmp(e->type, "fuse.kvfs") == 0;
+	u->uid = u->gid = 0;
+	const char *uid = strstr(e->options, ",user_id="), *gid = strstr(e->options, ",group_id=");
+	if (uid && gid) {
+		u->uid = (unsigned)strtoul(uid + 9, NULL, 10);
+		u->gid = (unsigned)strtoul(gid + 10, NULL, 10);
+	}
+}
+
 bool mountpoint_is_kvfs(const char *resolved)
 {
-	FILE *mounts = setmntent("/proc/self/mounts", "r");
-	struct mntent *m;
-	bool is = false;
+	struct uppermost u = {.dir = resolved};
 
-	if (!mounts)
-		return false;
-	while ((m = getmntent(mounts))) {
-		if (strcmp(m->mnt_dir, resolved) == 0) /* a later one lies over an earlier one */
-			is = strcmp(m->mnt_type, "fuse.kvfs") == 0;
-	}
-	endmntent(mounts);
-	return is;
+	each_line(note_uppermost, &u);
+	return u.is_kvfs;
+}
+
+struct search {
+	bool (*is)(void *arg, const char *source);
+	void *arg;
+	char *found;
+};
+
+static void note_found(void *arg, const struct table_line *e)
+{
+	struct search *s = arg;
+	bool readonly = strncmp(e->options, "ro", 2) == 0 &&
+		(e->options[2] == ',' || e->options[2] == '\0');
+
+	if (!s->found && !readonly && strcmp(e->type, "fuse.kvfs") == 0 &&
+		s->is(s->arg, e->source) && !mountpoint_is_stale(e->dir))
+		s->found = strdup(e->dir);
+}
+
+char *mountpoint_find(bool (*is)(void *arg, const char *source), void *arg)
+{
+	struct search s = {.is = is, .arg = arg};
+
+	each_line(note_found, &s);
+	return s.found;
 }
 
 bool mountpoint_is_stale(const char *resolved)
 {
-	/* The kernel may still know attributes of the root; this it has to ask for. */
-	return getxattr(resolved, STATUS_XATTR, NULL, 0) < 0 && errno == ENOTCONN;
+	/* The kernel may still know attributes of the root; this it has to ask for. A question that
+	 * the daemon died over is aborted. */
+	return getxattr(resolved, STATUS_XATTR, NULL, 0) < 0 &&
+		(errno == ENOTCONN || errno == ECONNABORTED);
+}
+
+int mountpoint_daemon(const char *resolved)
+{
+	char *text = mountpoint_status(resolved), pid[32];
+	int fd = -1;
+
+	if (text && status_value(text, "pid", 0, pid, sizeof(pid)))
+		fd = (int)syscall(SYS_pidfd_open, atoi(pid), 0);
+	free(text);
+	return fd;
 }
 
 bool directory_is_empty(const char *path)

@@ -14,8 +14,15 @@ char *mountpoint_resolve(const char *path);
 /* Whether a kvfs is mounted exactly there (the uppermost mount). */
 bool mountpoint_is_kvfs(const char *resolved);
 
+/* The mount point (malloc'd) of a kvfs that is alive and not read-only, and whose source `is` says
+ * it is; NULL: there is none. */
+char *mountpoint_find(bool (*is)(void *arg, const char *source), void *arg);
+
 /* Whether a daemon that is no more left it behind. */
 bool mountpoint_is_stale(const char *resolved);
+
+/* A descriptor that becomes readable when the daemon ends; -1: it is not known. */
+int mountpoint_daemon(const char *resolved);
 
 /* Whether nothing is in a directory. */
 bool directory_is_empty(const char *path);

@@ -1,13 +1,19 @@
 #include "fs/cli/source.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "backends/lmdb/lmdb.h"
+#include "fs/cli/mountpoint.h"
 #include "fs/core/names.h"
+
+enum { HOLDER_MS = 10000, HOLDER_STEP_MS = 50 };
 
 static char *absolute(const char *path)
 {
@@ -58,8 +64,7 @@ int source_parse(struct source *s, const char *text, char *why, size_t why_cap)
 	}
 	size_t skip = strncmp(text, scheme, sizeof(scheme) - 1) == 0 ? sizeof(scheme) - 1 : 0;
 	char *path = strndup(text + skip, strlen(text) - skip);
-	s->text = strdup(text);
-	if (!path || !s->text)
+	if (!path)
 		goto out;
 	char *hash = strrchr(path, '#');
 	if (hash)
@@ -73,7 +78,13 @@ int source_parse(struct source *s, const char *text, char *why, size_t why_cap)
 	if (rc)
 		goto out;
 	s->dir = absolute(path);
-	rc = s->dir ? 0 : -ENOMEM;
+	/* In the table of mounts it is to mean the same for everybody. */
+	if (!s->dir ||
+		asprintf(&s->text, "%s%s%s%s", scheme, s->dir, hash ? "#" : "",
+			hash ? hash + 1 : "") < 0) {
+		s->text = NULL;
+		rc = -ENOMEM;
+	}
 out:
 	if (rc == -ENOMEM)
 		snprintf(why, why_cap, "out of memory");
@@ -108,6 +119,67 @@ static int open_namespace(
 	return rc;
 }
 
+/* Whether a source, as the table of mounts has it, is the same environment. */
+static bool is_same(void *arg, const char *text)
+{
+	const struct source *s = arg;
+	struct source other = {0};
+	struct stat a, b;
+	char why[256];
+
+	bool same = source_parse(&other, text, why, sizeof(why)) == 0 && other.dir &&
+		(strcmp(s->dir, other.dir) == 0 ||
+			(stat(s->dir, &a) == 0 && stat(other.dir, &b) == 0 &&
+				a.st_dev == b.st_dev && a.st_ino == b.st_ino));
+	source_release(&other);
+	return same;
+}
+
+/* Waits a moment, or for a process to end. */
+static void wait_for(pid_t pid)
+{
+	int fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	struct pollfd p = {.fd = fd, .events = POLLIN}; /* -1: only the time counts */
+
+	poll(&p, 1, HOLDER_STEP_MS);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Opens the environment. One who has it, but is mounted nowhere, stores its last changes, or has been
+ * killed, or has just begun: wait for it. */
+static int open_when_free(const struct source *s, const struct lmdb_options *opt, struct store **st,
+	char *why, size_t why_cap)
+{
+	char *where = NULL;
+	int rc = lmdb_store_open(opt, st, why, why_cap);
+	pid_t holder = 0;
+
+	for (int waited = 0; rc == -EBUSY && waited < HOLDER_MS; waited += HOLDER_STEP_MS) {
+		holder = lmdb_holder(s->dir);
+		where = mountpoint_find(is_same, (void *)(uintptr_t)s);
+		if (where)
+			break;
+		wait_for(holder);
+		rc = lmdb_store_open(opt, st, why, why_cap);
+	}
+	if (rc == -EBUSY && where)
+		snprintf(why, why_cap,
+			"another kvfs (process %d) writes to this environment, mounted at %s: "
+			"umount "
+			"that, or mount with -o ro; one mount without #NAMESPACE has all "
+			"namespaces",
+			(int)holder, where);
+	else if (rc == -EBUSY)
+		snprintf(why, why_cap,
+			"another kvfs (process %d) has this environment, but is mounted nowhere "
+			"here; "
+			"when it has ended, try again",
+			(int)holder);
+	free(where);
+	return rc;
+}
+
 int source_open(const struct source *s, const struct mount_options *o, struct store **out,
 	uint32_t *ns, char *why, size_t why_cap)
 {
@@ -121,7 +193,7 @@ int source_open(const struct source *s, const struct mount_options *o, struct st
 
 	if (s->remote)
 		return remote_source_open(s->remote, o, out, ns, why, why_cap);
-	int rc = lmdb_store_open(&opt, &st, why, why_cap);
+	int rc = open_when_free(s, &opt, &st, why, why_cap);
 
 	if (rc)
 		return rc;

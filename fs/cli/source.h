@@ -13,7 +13,7 @@
 #include "fs/cli/remote_source.h"
 
 struct source {
-	char *text; /* as the user wrote it */
+	char *text; /* lmdb:DIR[#NAMESPACE], with an absolute folder; NULL until parsed */
 	char *dir; /* absolute */
 	bool has_namespace;
 	size_t ns_len;
@@ -25,7 +25,8 @@ struct source {
 int source_parse(struct source *s, const char *text, char *why, size_t why_cap);
 void source_release(struct source *s);
 
-/* Opens the store, and finds (or makes) the namespace; *ns stays as it is where the source names
+/* Opens the store, where need be after waiting up to 10 s for one who is about to let go of it, and
+ * finds (or makes) the namespace; *ns stays as it is where the source names
  * none. */
 int source_open(const struct source *s, const struct mount_options *o, struct store **out,
 	uint32_t *ns, char *why, size_t why_cap);

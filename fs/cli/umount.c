@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -66,18 +65,6 @@ int cmd_sync(int argc, char **argv)
 	}
 	free(resolved);
 	return status;
-}
-
-/* A descriptor that becomes readable when the daemon ends; -1: unknown. */
-static int watch_daemon(const char *resolved)
-{
-	char *text = mountpoint_status(resolved), pid[32];
-	int fd = -1;
-
-	if (text && status_value(text, "pid", 0, pid, sizeof(pid)))
-		fd = (int)syscall(SYS_pidfd_open, atoi(pid), 0);
-	free(text);
-	return fd;
 }
 
 /* A process that still sees the filesystem: in a mount namespace of its own, which got a copy of
@@ -141,7 +128,7 @@ static int umount_live(const char *path, const char *resolved)
 	/* Another user's mount cannot be opened; whether it can be unmounted is said below. */
 	if (rc && rc != -EACCES && rc != -EROFS)
 		return fail_sync("umount", path, rc);
-	int daemon = watch_daemon(resolved), status = 0;
+	int daemon = mountpoint_daemon(resolved), status = 0;
 	struct stat root = {0};
 	stat(resolved, &root);
 	if (mountpoint_unmount(resolved, false, why, sizeof(why)))

@@ -1,0 +1,57 @@
+"""The commands among themselves: one mount after another, other people's mounts, what they say."""
+
+import os
+import signal
+import subprocess
+
+from harness import (KVFS, Test, eventually, exists, is_mounted, read, reap, root_only, run, write)
+
+
+class Again(Test):
+    def test_while_the_last_one_still_stores(self):
+        """umount(8) returns before the daemon has ended; the next mount waits for it."""
+        for i in range(10):
+            m = self.mount("commit_interval=60000", name=f"m{i}")
+            write(m / "k", b"%d" % i)
+            run("fusermount3", "-u", m.root)
+            again = self.mount(name=f"again{i}")
+            self.assertEqual(read(again / "k"), b"%d" % i)
+            self.assertEqual(reap(m.pid), 0)
+            m.forget()
+            again.umount()
+
+    def test_right_after_a_kill(self):
+        m = self.mount(name="mp")
+        for i in range(20):
+            os.kill(m.pid, signal.SIGKILL)
+            killed = m.pid
+            m.start()
+            reap(killed)
+            write(m / "k", b"%d" % i)
+            self.assertEqual(read(m / "k"), b"%d" % i)
+
+    def test_elsewhere_right_after_a_kill(self):
+        m = self.mount()
+        os.kill(m.pid, signal.SIGKILL)
+        self.mount(name="elsewhere").umount()
+        reap(m.pid)
+        m.forget()
+
+    def test_who_has_it(self):
+        m = self.mount(name="first place")
+        for source in (f"lmdb:{self.env}#other", f"{self.env}", f"lmdb:{self.env}/../env#main"):
+            mp = self.folder("second")
+            line = self.assertFails(1, "mount", source, mp)
+            self.assertIn(f"process {m.pid}", line)
+            self.assertIn(m.root, line)
+            self.assertIn("-o ro", line)
+            os.rmdir(mp)
+        self.mount("ro", name="beside")
+
+    def test_relative_sources_are_shown_in_full(self):
+        folder = self.folder("mp")
+        run(KVFS, "mount", "-o", f"log={self.tmp}/log", "env#main", "mp", cwd=self.tmp)
+        try:
+            self.assertIn(f"lmdb:{self.env}#main", run(KVFS, "status", folder).stdout)
+        finally:
+            run(KVFS, "umount", folder)
