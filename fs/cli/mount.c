@@ -343,6 +343,13 @@ static int run(struct mount *m)
 	return serve(m);
 }
 
+/* Closes what the caller happened to have open: a daemon that kept it would hold locks, ports and the
+ * other ends of pipes for as long as it lives. Before anything of our own is open. */
+static void close_inherited(void)
+{
+	close_range(STDERR_FILENO + 1, ~0U, 0);
+}
+
 static int open_log(struct mount *m)
 {
 	const char *where = m->opt.log;
@@ -376,6 +383,8 @@ int cmd_mount(int argc, char **argv)
 		status = check_system(&m, path);
 	if (!status && clock_init())
 		status = cli_fail("mount", "KVFS_CLOCK", "the file it names holds no time");
+	if (!status && !m.foreground)
+		close_inherited();
 	if (!status)
 		status = open_log(&m);
 	if (!status)

@@ -1,10 +1,27 @@
 """The commands among themselves: one mount after another, other people's mounts, what they say."""
 
 import os
+import select
 import signal
 import subprocess
 
 from harness import (KVFS, Test, eventually, exists, is_mounted, read, reap, root_only, run, write)
+
+
+class Daemon(Test):
+    def test_keeps_nothing_of_its_callers_open(self):
+        folder = self.folder("mp")
+        ours, theirs = os.pipe()
+        self.addCleanup(os.close, ours)
+        run(KVFS, "mount", "-o", f"log={self.tmp}/log", f"lmdb:{self.env}#main", folder,
+            pass_fds=[theirs])
+        try:
+            os.close(theirs)
+            ended, _, _ = select.select([ours], [], [], 5)
+            self.assertTrue(ended, "the daemon has the pipe's other end")
+        finally:
+            run(KVFS, "umount", folder)
+        self.assertIn(b"is mounted", read(f"{self.tmp}/log"))
 
 
 class Again(Test):
