@@ -286,6 +286,8 @@ static int serve(struct mount *m)
 	int status = session_run(&mounted, &opt, why, sizeof(why)) ? EXIT_FAILED : 0;
 	if (status)
 		fail(m, m->mountpoint, why);
+	else if (m->parent >= 0)
+		status = fail(m, m->mountpoint, "a signal ended it before it was usable");
 	rc = fs_close(mounted.fs);
 	if (rc) {
 		log_error("%s: closing: %s", m->source.text, strerror(-rc));

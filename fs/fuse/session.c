@@ -129,9 +129,11 @@ static int session_loop(struct mounted *m)
 struct ender {
 	struct mounted *m;
 	pthread_t thread, main;
-	sigset_t signals;
+	sigset_t signals; /* blocked since before there was a mount; SIGUSR2 is for ender_stop() */
 	atomic_bool stop;
 };
+
+static const struct timespec WAKE_EVERY = {.tv_nsec = 100000000};
 
 static void interrupt(int sig)
 {
@@ -149,25 +151,35 @@ static void *ender_thread(void *arg)
 	log_info("signal %d: unmounting", sig);
 	fs_stop(e->m->fs);
 	fuse_session_exit(e->m->session);
-	pthread_kill(e->main, SIGUSR1); /* wakes fuse_session_loop_mt() */
+	/* Wakes fuse_session_loop_mt(), which may look just before and wait just after. */
+	while (!atomic_load(&e->stop)) {
+		pthread_kill(e->main, SIGUSR1);
+		sigtimedwait(&e->signals, NULL, &WAKE_EVERY);
+	}
 	return NULL;
 }
 
-static int ender_start(struct ender *e, struct mounted *m)
+/* From now on a signal waits for the ender, so that none leaves a dead mount behind. */
+static void block_signals(sigset_t *signals)
 {
 	struct sigaction wake = {.sa_handler = interrupt}, ignore = {.sa_handler = SIG_IGN};
 
-	e->m = m;
-	atomic_init(&e->stop, false);
-	e->main = pthread_self();
 	sigaction(SIGUSR1, &wake, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
-	sigemptyset(&e->signals);
-	sigaddset(&e->signals, SIGTERM);
-	sigaddset(&e->signals, SIGINT);
-	sigaddset(&e->signals, SIGHUP);
-	sigaddset(&e->signals, SIGUSR2);
-	pthread_sigmask(SIG_BLOCK, &e->signals, NULL);
+	sigemptyset(signals);
+	sigaddset(signals, SIGTERM);
+	sigaddset(signals, SIGINT);
+	sigaddset(signals, SIGHUP);
+	sigaddset(signals, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, signals, NULL);
+}
+
+static int ender_start(struct ender *e, struct mounted *m, const sigset_t *signals)
+{
+	e->m = m;
+	e->signals = *signals;
+	atomic_init(&e->stop, false);
+	e->main = pthread_self();
 	return -pthread_create(&e->thread, NULL, ender_thread, e);
 }
 
@@ -190,14 +202,14 @@ static int start_core(struct mounted *m)
 	return rc;
 }
 
-static int serve(struct mounted *m)
+static int serve(struct mounted *m, const sigset_t *signals)
 {
 	struct ender ender;
 	int rc = start_core(m);
 
 	if (rc)
 		return rc;
-	rc = ender_start(&ender, m);
+	rc = ender_start(&ender, m, signals);
 	if (rc)
 		return rc;
 	rc = session_loop(m);
@@ -208,8 +220,10 @@ static int serve(struct mounted *m)
 int session_run(struct mounted *m, const struct session_options *opt, char *why, size_t why_cap)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	sigset_t signals;
 	int rc = add_options(&args, m, opt);
 
+	block_signals(&signals);
 	fuse_set_log_func(log_from_fuse);
 	if (rc)
 		goto out_args;
@@ -222,7 +236,7 @@ int session_run(struct mounted *m, const struct session_options *opt, char *why,
 	rc = mount_quietly(m->session, m->mountpoint, why, why_cap);
 	if (rc)
 		goto out_session;
-	rc = serve(m);
+	rc = serve(m, &signals);
 	if (rc)
 		snprintf(why, why_cap, "%s", strerror(-rc));
 	fuse_session_unmount(m->session);

@@ -23,6 +23,22 @@ class Daemon(Test):
             run(KVFS, "umount", folder)
         self.assertIn(b"is mounted", read(f"{self.tmp}/log"))
 
+    def test_killed_while_it_starts(self):
+        """SIGTERM at any moment after the mount leaves no dead mount."""
+        folder = self.folder("mp")
+        for _ in range(30):
+            p = subprocess.Popen([KVFS, "mount", "-f", f"lmdb:{self.env}#main", folder],
+                                 stderr=subprocess.DEVNULL)
+            try:
+                while not is_mounted(folder) and p.poll() is None:
+                    pass
+                p.terminate()
+                self.assertEqual(p.wait(30), 0)
+                self.assertFalse(is_mounted(folder))
+            finally:
+                p.kill()
+                p.wait()
+
 
 class Again(Test):
     def test_while_the_last_one_still_stores(self):
