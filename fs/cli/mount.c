@@ -197,14 +197,17 @@ static void tell_parent(struct mount *m, const char *wrong)
 	m->parent = -1;
 }
 
-/* The line that says why, to whoever waits for it. Standard error is the caller's until the mount
- * is usable. */
+/* The line that says why, to whoever waits for it, and to the log: standard error is the caller's
+ * until the mount is usable only, and a mount by fstab has nobody who reads it. */
 static int fail(struct mount *m, const char *what, const char *why)
 {
 	char line[4096];
 
-	if (m->parent < 0)
+	if (m->foreground)
 		return cli_fail("mount", what, "%s", why);
+	log_error("%s: %s", what, why);
+	if (m->parent < 0)
+		return EXIT_FAILED;
 	snprintf(line, sizeof(line), "%s: %s", what, why);
 	tell_parent(m, line);
 	return EXIT_FAILED;
@@ -225,6 +228,7 @@ static void usable(void *arg)
 {
 	struct mount *m = arg;
 
+	log_info("%s is mounted at %s", m->source.text, m->mountpoint);
 	if (m->foreground)
 		return;
 	detach_output();
@@ -282,18 +286,19 @@ static int serve(struct mount *m)
 
 	if (rc)
 		return fail(m, m->source.text, why);
-	log_info("%s is mounted at %s", m->source.text, m->mountpoint);
 	int status = session_run(&mounted, &opt, why, sizeof(why)) ? EXIT_FAILED : 0;
 	if (status)
 		fail(m, m->mountpoint, why);
 	else if (m->parent >= 0)
 		status = fail(m, m->mountpoint, "a signal ended it before it was usable");
+	bool served = !status;
 	rc = fs_close(mounted.fs);
 	if (rc) {
 		log_error("%s: closing: %s", m->source.text, strerror(-rc));
 		status = EXIT_FAILED;
 	}
-	log_info("%s is unmounted from %s", m->source.text, m->mountpoint);
+	if (served)
+		log_info("%s is unmounted from %s", m->source.text, m->mountpoint);
 	return status;
 }
 

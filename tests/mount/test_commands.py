@@ -39,6 +39,25 @@ class Daemon(Test):
                 p.kill()
                 p.wait()
 
+    def test_failures_are_logged_too(self):
+        """Nobody may be there to read standard error; and what did not happen is not claimed."""
+        self.mount(name="first")
+        log = f"{self.tmp}/log"
+        line = self.assertFails(1, "mount", "-o", f"log={log}", self.env, self.folder("second"))
+        text = read(log).decode()
+        self.assertIn(line.split(": ", 2)[2], text)
+        self.assertNotIn("is mounted at", text.replace(line.split(": ", 2)[2], ""))
+
+    @root_only
+    def test_a_mount_that_cannot_be_is_not_claimed(self):
+        log, folder = f"{self.tmp}/log", self.folder("mp")
+        hide = 'mount -t tmpfs none /dev && mknod -m 666 /dev/fuse c 1 3 && exec "$@"'
+        done = run("unshare", "-m", "sh", "-c", hide, "sh", KVFS, "mount", "-o", f"log={log}",
+                   self.env, folder, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(folder, read(log).decode())
+        self.assertNotIn("is mounted at", read(log).decode())
+
 
 class Again(Test):
     def test_while_the_last_one_still_stores(self):
