@@ -2,6 +2,8 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
 #include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
@@ -145,12 +147,109 @@ char *mountpoint_find(bool (*is)(void *arg, const char *source), void *arg)
 	return s.found;
 }
 
+/* --- asking the daemon --------------------------------------------------------------------------
+ */
+
+/* What is asked: writes an answer to `out`. 0 or -errno. */
+typedef int ask_fn(const char *resolved, int out);
+
+static int ask_status(const char *resolved, int out)
+{
+	char text[STATUS_MAX];
+	ssize_t n = getxattr(resolved, STATUS_XATTR, text, sizeof(text));
+
+	if (n < 0)
+		return -errno;
+	return write(out, text, (size_t)n) == n ? 0 : -EIO;
+}
+
+/* fsync of the mount's root waits for the whole mount. */
+static int ask_sync(const char *resolved, int out)
+{
+	int fd = open(resolved, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	int rc = fsync(fd) ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+static int read_all(int fd, char *buf, size_t cap)
+{
+	size_t used = 0;
+	ssize_t n;
+
+	while (used < cap && (n = read(fd, buf + used, cap - used)) != 0) {
+		if (n < 0 && errno != EINTR)
+			break;
+		used += n > 0 ? (size_t)n : 0;
+	}
+	return (int)used;
+}
+
+/* Asks in a child that is the user who mounted: without allow_other nobody else is answered, not even
+ * root. The length of the answer, or -errno. */
+static int ask_as_owner(ask_fn *ask, const char *resolved, char *buf, size_t cap)
+{
+	struct uppermost u = {.dir = resolved};
+	int ends[2], status;
+
+	each_line(note_uppermost, &u);
+	if (geteuid() != 0 || (!u.uid && !u.gid))
+		return -EACCES;
+	if (pipe2(ends, O_CLOEXEC))
+		return -errno;
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (setgroups(0, NULL) || setresgid(u.gid, u.gid, u.gid) ||
+			setresuid(u.uid, u.uid, u.uid))
+			_exit(EACCES);
+		_exit(-ask(resolved, ends[1]));
+	}
+	close(ends[1]);
+	int n = read_all(ends[0], buf, cap);
+	close(ends[0]);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -ECHILD;
+	return WEXITSTATUS(status) ? -WEXITSTATUS(status) : n;
+}
+
+char *mountpoint_status(const char *resolved)
+{
+	char *text = malloc(STATUS_MAX + 1);
+
+	if (!text)
+		return NULL;
+	ssize_t n = getxattr(resolved, STATUS_XATTR, text, STATUS_MAX);
+	if (n < 0)
+		n = errno == EACCES ? ask_as_owner(ask_status, resolved, text, STATUS_MAX) : -errno;
+	if (n < 0) {
+		free(text);
+		errno = (int)-n;
+		return NULL;
+	}
+	text[n] = '\0';
+	return text;
+}
+
+int mountpoint_sync(const char *resolved)
+{
+	int rc = ask_sync(resolved, -1);
+
+	return rc == -EACCES ? ask_as_owner(ask_sync, resolved, NULL, 0) : rc;
+}
+
 bool mountpoint_is_stale(const char *resolved)
 {
 	/* The kernel may still know attributes of the root; this it has to ask for. A question that
 	 * the daemon died over is aborted. */
-	return getxattr(resolved, STATUS_XATTR, NULL, 0) < 0 &&
-		(errno == ENOTCONN || errno == ECONNABORTED);
+	char *status = mountpoint_status(resolved);
+
+	if (!status)
+		return errno == ENOTCONN || errno == ECONNABORTED;
+	free(status);
+	return false;
 }
 
 int mountpoint_daemon(const char *resolved)
@@ -242,23 +341,6 @@ int mountpoint_unmount(const char *resolved, bool lazy, char *why, size_t why_ca
 	snprintf(why, why_cap, "%s",
 		rc == -EBUSY ? "it is in use: close what is open in it" : strerror(-rc));
 	return rc;
-}
-
-char *mountpoint_status(const char *resolved)
-{
-	char *text = malloc(STATUS_MAX + 1);
-
-	if (!text)
-		return NULL;
-	ssize_t n = getxattr(resolved, STATUS_XATTR, text, STATUS_MAX);
-	if (n < 0) {
-		int error = errno;
-		free(text);
-		errno = error;
-		return NULL;
-	}
-	text[n] = '\0';
-	return text;
 }
 
 bool status_value(const char *status, const char *name, unsigned skip, char *buf, size_t cap)

@@ -34,7 +34,11 @@ bool file_has_line(const char *path, const char *line);
  * -errno, with a fragment of a sentence in `why`. */
 int mountpoint_unmount(const char *resolved, bool lazy, char *why, size_t why_cap);
 
-/* Reads the daemon's status (fs/fuse/status.h), malloc'd. NULL, errno. */
+/* Waits until everything done so far in the mount is durable. 0 or -errno; -EACCES: it is another
+ * user's, who does not share it. */
+int mountpoint_sync(const char *resolved);
+
+/* Reads the daemon's status (fs/fuse/status.h), malloc'd. NULL, errno, as above. */
 char *mountpoint_status(const char *resolved);
 
 /* The value of `name` in a status text, up to its line's end, into `buf`. False: there is none.

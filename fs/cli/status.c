@@ -121,7 +121,8 @@ int cmd_status(int argc, char **argv)
 			"its daemon is no more: kvfs umount clears it, kvfs mount "
 			"mounts anew");
 	if (!status)
-		return cli_fail("status", path, "%s", strerror(error));
+		return cli_fail("status", path, "%s",
+			error == EACCES ? "it is another user's mount" : strerror(error));
 	int rc = 0;
 	if (json)
 		rc = print_json(status);

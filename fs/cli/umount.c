@@ -23,20 +23,10 @@ static const char SYNC_USAGE[] = "usage: kvfs sync MOUNTPOINT\n"
 /* The daemon ends when everything is stored, which a full disk may keep it from. */
 enum { END_TIMEOUT_MS = 600000, NOTICE_MS = 2000 };
 
-/* fsync of the mount's root waits for the whole mount. */
-static int sync_mount(const char *resolved)
-{
-	int fd = open(resolved, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	int rc = fsync(fd) ? -errno : 0;
-	close(fd);
-	return rc;
-}
-
 static int fail_sync(const char *command, const char *path, int rc)
 {
+	if (rc == -EACCES)
+		return cli_fail(command, path, "it may not be opened: it is another user's mount");
 	return cli_fail(command, path,
 		"not everything could be stored: %s; nothing is lost, the "
 		"mount stays and tries again",
@@ -59,7 +49,7 @@ int cmd_sync(int argc, char **argv)
 	} else if (mountpoint_is_stale(resolved)) {
 		status = cli_fail("sync", path, "its daemon is no more: kvfs umount clears it");
 	} else {
-		int rc = sync_mount(resolved);
+		int rc = mountpoint_sync(resolved);
 		if (rc)
 			status = fail_sync("sync", path, rc);
 	}
@@ -120,20 +110,30 @@ static int wait_for_end(int daemon, dev_t dev)
 	return -ETIMEDOUT;
 }
 
+/* The device of a mount that may be another user's, of which the kernel tells no more than that. */
+static dev_t device_of(const char *resolved)
+{
+	struct statx st;
+
+	if (statx(AT_FDCWD, resolved, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &st))
+		return 0;
+	return makedev(st.stx_dev_major, st.stx_dev_minor);
+}
+
 static int umount_live(const char *path, const char *resolved)
 {
 	char why[512];
-	int rc = sync_mount(resolved);
+	int rc = mountpoint_sync(resolved);
 
-	/* Another user's mount cannot be opened; whether it can be unmounted is said below. */
+	/* Who may not open the root may still unmount, if the mount is his. */
 	if (rc && rc != -EACCES && rc != -EROFS)
 		return fail_sync("umount", path, rc);
 	int daemon = mountpoint_daemon(resolved), status = 0;
-	struct stat root = {0};
-	stat(resolved, &root);
+	dev_t dev = device_of(resolved);
 	if (mountpoint_unmount(resolved, false, why, sizeof(why)))
-		status = cli_fail("umount", path, "%s", why);
-	else if (daemon >= 0 && wait_for_end(daemon, root.st_dev))
+		status = rc == -EACCES ? fail_sync("umount", path, rc)
+				       : cli_fail("umount", path, "%s", why);
+	else if (daemon >= 0 && wait_for_end(daemon, dev))
 		status = cli_fail("umount", path,
 			"it is unmounted, but the daemon has not ended; see its log");
 	if (daemon >= 0)

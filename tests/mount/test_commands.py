@@ -1,11 +1,17 @@
 """The commands among themselves: one mount after another, other people's mounts, what they say."""
 
+import ctypes
 import os
 import select
 import signal
 import subprocess
+import tempfile
 
-from harness import (KVFS, Test, eventually, exists, is_mounted, read, reap, root_only, run, write)
+from harness import (KVFS, Mount, Test, eventually, exists, is_mounted, read, reap, root_only, run,
+                     write)
+
+CLONE_FS, CLONE_NEWNS = 0x200, 0x20000
+libc = ctypes.CDLL(None)
 
 
 class Daemon(Test):
@@ -57,6 +63,83 @@ class Daemon(Test):
         self.assertEqual(done.returncode, 1)
         self.assertIn(folder, read(log).decode())
         self.assertNotIn("is mounted at", read(log).decode())
+
+
+@root_only
+class OfAnotherUser(Test):
+    """root looks after the mounts of users, which the kernel does not let it into."""
+
+    USER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+    def setUp(self):
+        if os.stat("/dev/fuse").st_mode & 0o006 != 0o006:
+            self.share_fuse()
+        super().setUp()
+        os.chown(self.tmp, 65534, 65534)
+
+    def share_fuse(self):
+        """Some containers keep /dev/fuse for root: in a mount namespace of the test's own, not."""
+        before = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY)
+        self.addCleanup(os.close, before)
+        self.assertEqual(libc.unshare(CLONE_NEWNS | CLONE_FS), 0)
+        self.addCleanup(libc.setns, before, CLONE_NEWNS)
+        run("mount", "--make-rprivate", "/")
+        for line in read("/proc/thread-self/mounts").decode().splitlines():
+            if line.split()[2] == "fuse.kvfs":  # its daemon would not end before the test does
+                run("umount", "-l", line.split()[1], check=False)
+        folder = tempfile.mkdtemp()
+        self.addCleanup(os.rmdir, folder)
+        run("mknod", "-m", "666", f"{folder}/fuse", "c", "10", "229")
+        run("mount", "--bind", f"{folder}/fuse", "/dev/fuse")
+        os.unlink(f"{folder}/fuse")
+
+    def mount_theirs(self, *options):
+        name = f"mnt{len(self.mounts)}"
+        os.chown(self.folder(name), 65534, 65534)
+        folder = os.path.join(self.tmp, f"daemon{len(self.mounts)}")
+        m = Mount(f"lmdb:{self.env}#main", os.path.join(self.tmp, name), list(options), folder,
+                  wrapper=self.USER)
+        os.mkdir(folder)
+        os.chown(folder, 65534, 65534)
+        self.mounts.append(m)
+        return m.start()
+
+    def put(self, m, data):
+        run(*self.USER, "sh", "-c", 'printf %s "$1" > "$0"', m / "k", data)
+
+    def test_umount_waits(self):
+        m = self.mount_theirs("commit_interval=60000")
+        self.put(m, "value")
+        self.assertErrno(13, os.listdir, m.root)  # EACCES: or there is nothing to test
+        run(KVFS, "umount", m.root)
+        self.assertEqual(self.store.dump(), {b"k": b"value"})
+        self.assertFalse(os.path.exists(f"/proc/{m.pid}/exe"), "it did not wait for the daemon")
+        self.assertEqual(reap(m.pid), 0)
+        m.forget()
+
+    def test_sync_and_status(self):
+        m = self.mount_theirs("commit_interval=60000")
+        self.put(m, "value")
+        run(KVFS, "sync", m.root)
+        self.assertEqual(self.store.dump(), {b"k": b"value"})
+        self.assertIn(str(m.pid), run(KVFS, "status", m.root).stdout)
+
+    def test_what_a_killed_daemon_left(self):
+        m = self.mount_theirs()
+        m.kill()
+        self.assertTrue(is_mounted(m.root))
+        run(KVFS, "umount", m.root)
+        self.assertFalse(is_mounted(m.root))
+
+    def test_another_ordinary_user(self):
+        m = self.mount_theirs()
+        other = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+        for command in ("sync", "status", "umount"):
+            done = run(*other, KVFS, command, m.root, check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("another user", done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 1)
+        self.put(m, "goes on")
 
 
 class Again(Test):
