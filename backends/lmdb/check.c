@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -27,7 +28,8 @@ enum {
 	PAGE_META = 0x08,
 	UNBORN_PAGE_MAX = 65536,
 	SECTOR = 512, /* what a disk writes as a whole */
-	CHILD_SECONDS = 600, /* a tree with a loop would be walked for ever */
+	CHILD_SECONDS = 600,
+	ENTRY_MIN = 10, /* bytes that an entry takes in its page */
 };
 
 static const uint32_t META_MAGIC = 0xBEEFC0DE;
@@ -102,10 +104,16 @@ static int check_root(int fd, const struct disk_meta *m, uint64_t root)
 	return page.pgno == root && (page.flags & (PAGE_BRANCH | PAGE_LEAF)) ? 0 : -EINVAL;
 }
 
-/* Reads one byte of each page of each value of a database. Never returns other than 0 or 1. */
-static int touch_database(MDB_txn *txn, MDB_dbi dbi, bool is_main);
+/* The reading of everything. */
+struct touch {
+	MDB_txn *txn;
+	uint64_t left; /* entries that there can be still: trees that share pages have no end */
+};
 
-static int touch_entry(MDB_txn *txn, const MDB_val *key, const MDB_val *data, bool is_main)
+/* Reads one byte of each page of each value of a database. Never returns other than 0 or 1. */
+static int touch_database(struct touch *t, MDB_dbi dbi, bool is_main);
+
+static int touch_entry(struct touch *t, const MDB_val *key, const MDB_val *data, bool is_main)
 {
 	const volatile unsigned char *bytes = data->mv_data;
 	char name[512];
@@ -119,52 +127,58 @@ static int touch_entry(MDB_txn *txn, const MDB_val *key, const MDB_val *data, bo
 		return 0;
 	memcpy(name, key->mv_data, key->mv_size);
 	name[key->mv_size] = '\0';
-	if (mdb_dbi_open(txn, name, 0, &dbi))
+	if (mdb_dbi_open(t->txn, name, 0, &dbi))
 		return 0; /* a plain record */
-	int rc = touch_database(txn, dbi, false);
-	mdb_dbi_close(mdb_txn_env(txn), dbi);
+	int rc = touch_database(t, dbi, false);
+	mdb_dbi_close(mdb_txn_env(t->txn), dbi);
 	return rc;
 }
 
-static int touch_database(MDB_txn *txn, MDB_dbi dbi, bool is_main)
+static int touch_database(struct touch *t, MDB_dbi dbi, bool is_main)
 {
 	MDB_cursor *cur;
 	MDB_val key, data;
-	int rc = mdb_cursor_open(txn, dbi, &cur);
+	int rc = mdb_cursor_open(t->txn, dbi, &cur);
 
 	if (rc)
 		return 1;
 	while ((rc = mdb_cursor_get(cur, &key, &data, MDB_NEXT)) == 0) {
-		if (touch_entry(txn, &key, &data, is_main))
+		if (t->left-- == 0 || touch_entry(t, &key, &data, is_main))
 			break;
 	}
 	mdb_cursor_close(cur);
 	return rc == MDB_NOTFOUND ? 0 : 1;
 }
 
-static int child_main(const char *dir)
+static int child_main(const char *dir, uint64_t file_size)
 {
 	static const int fatal[] = {SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGALRM};
-	struct rlimit none = {0, 0};
+	struct rlimit none = {0, 0}, seconds = {CHILD_SECONDS, CHILD_SECONDS};
 	int sink = open("/dev/null", O_WRONLY);
+	sigset_t nothing;
+	struct touch t = {.left = file_size / ENTRY_MIN};
 	MDB_env *env;
-	MDB_txn *txn;
 	MDB_dbi dbi;
 
 	for (size_t i = 0; i < sizeof(fatal) / sizeof(*fatal); i++)
 		signal(fatal[i], SIG_DFL);
+	/* The caller may have blocked every signal, and so the alarm. */
+	sigemptyset(&nothing);
+	sigprocmask(SIG_SETMASK, &nothing, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setrlimit(RLIMIT_CORE, &none);
+	setrlimit(RLIMIT_CPU, &seconds);
 	dup2(sink, STDOUT_FILENO);
 	dup2(sink, STDERR_FILENO);
 	alarm(CHILD_SECONDS);
 	if (mdb_env_create(&env) || mdb_env_set_maxdbs(env, 64) ||
 		mdb_env_open(env, dir, MDB_RDONLY | MDB_NOLOCK, 0) ||
-		mdb_txn_begin(env, NULL, MDB_RDONLY, &txn) || mdb_dbi_open(txn, NULL, 0, &dbi))
+		mdb_txn_begin(env, NULL, MDB_RDONLY, &t.txn) || mdb_dbi_open(t.txn, NULL, 0, &dbi))
 		return 1;
-	return touch_database(txn, dbi, true) || touch_database(txn, 0, false);
+	return touch_database(&t, dbi, true) || touch_database(&t, 0, false);
 }
 
-static int check_in_child(const char *dir)
+static int check_in_child(const char *dir, uint64_t file_size)
 {
 	int status;
 	pid_t pid = fork();
@@ -172,7 +186,7 @@ static int check_in_child(const char *dir)
 	if (pid < 0)
 		return -errno;
 	if (pid == 0)
-		_exit(child_main(dir));
+		_exit(child_main(dir, file_size));
 	while (waitpid(pid, &status, 0) < 0) {
 		if (errno != EINTR)
 			return -errno;
@@ -190,7 +204,7 @@ static int check_size(const char *dir, int fd, const struct disk_meta *m)
 		return -EINVAL;
 	if ((uint64_t)st.st_size >= (m->last_page + 1) * m->dbs[0].pad)
 		return 0;
-	return check_in_child(dir);
+	return check_in_child(dir, (uint64_t)st.st_size);
 }
 
 /* One look. The newest transaction that it saw is in *txn, where it got that far. */

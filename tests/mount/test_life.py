@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 
 from harness import (KVFS, Test, eventually, exists, is_mounted, ordinary_only, read, root_only,
@@ -153,6 +154,33 @@ class Refusals(Test):
         self.broken("zeroes", bytes(len(good)))
         self.broken("old-version", good[:20] + b"\x63\0\0\0" + good[24:4096] + good[4096:4116]
                     + b"\x63\0\0\0" + good[4120:])
+
+    def test_a_tree_without_an_end(self):
+        """Pages that all lead to one page, on many levels: reading it would take for ever."""
+        size, levels, wide = 4096, 12, 100
+
+        def page(number, flags, entries):
+            at, offsets, body = size, b"", b""
+            for entry in entries:
+                at -= len(entry)
+                offsets, body = offsets + struct.pack("<H", at), entry + body
+            head = struct.pack("<QHHHH", number, 0, flags, 16 + len(offsets), at)
+            return head + offsets + bytes(at - 16 - len(offsets)) + body
+
+        def meta(number):
+            free = struct.pack("<IHHQQQQQ", size, 8, 0, 0, 0, 0, 0, 2**64 - 1)
+            main = struct.pack("<IHHQQQQQ", 0, 0, levels + 1, levels, 1, 0, 1000, 2)
+            what = struct.pack("<IIQQ", 0xBEEFC0DE, 1, 0, 1 << 30) + free + main
+            what += struct.pack("<QQ", 1000, 7 - number)
+            return (struct.pack("<QHHI", number, 0, 8, 0) + what).ljust(size, b"\0")
+
+        def branch(to):
+            return [struct.pack("<HHHH", to, 0, 0, 2 * (i > 0)) + (b"%02d" % i if i else b"")
+                    for i in range(wide)]
+
+        leaf = struct.pack("<HHHH", 2, 0, 0, 2) + b"kkvv"
+        data = meta(0) + meta(1) + b"".join(page(2 + i, 1, branch(3 + i)) for i in range(levels))
+        self.broken("endless", data + page(2 + levels, 2, [leaf]))
 
     def test_data_file_that_is_a_directory(self):
         os.makedirs(self.env + "/data.mdb")
