@@ -122,6 +122,8 @@ struct store_stat {
 	uint64_t bytes; /* the store's size on its medium */
 	uint64_t free_bytes, total_bytes; /* what the medium still takes, and its size with it */
 	int error; /* -errno of the last attempt to make changes durable; 0: it went well */
+	bool loose_records; /* the store has records that are in no namespace, and not shown */
+	uint32_t unfit; /* how many collections it has that are no namespaces, and not shown */
 };
 
 /* The store's counterpart of inotify: given to the watcher when other programs have changed

@@ -14,6 +14,7 @@
 
 enum {
 	DB_INFO_SIZE = 48, /* what LMDB keeps of a database in the unnamed one */
+	SURVEY_MAX = 10000,
 	DB_INFO_FLAGS = 4, /* where its flags are in there, 16 bits */
 };
 
@@ -206,6 +207,7 @@ static void warn_unfit(struct ns_table *t, const struct env *e, const void *name
 	if (ns->warned)
 		return;
 	ns->warned = true;
+	atomic_fetch_add(&t->unfit, 1);
 	log_warning("%s: the database %s is no plain map (it has duplicates, or keys in an order "
 		    "of its "
 		    "own); it is not shown",
@@ -392,6 +394,28 @@ out:
 	env_read_end(&txn);
 	pthread_mutex_unlock(&e->handles);
 	return rc;
+}
+
+void ns_survey(struct ns_table *t, struct env *e)
+{
+	MDB_cursor_op op = MDB_FIRST;
+	MDB_val name, info;
+	MDB_cursor *cur;
+	struct txn txn;
+
+	if (handles_begin(e, &txn))
+		return;
+	if (txn_cursor(&txn, e->main_dbi, &cur) == 0) {
+		for (int i = 0; i < SURVEY_MAX && mdb_cursor_get(cur, &name, &info, op) == 0; i++) {
+			/* What looks like a namespace is opened when it is asked for. */
+			if (info.mv_size != DB_INFO_SIZE || info_flags(&info))
+				judge(t, &txn, &name, &info);
+			op = MDB_NEXT;
+		}
+		mdb_cursor_close(cur);
+	}
+	env_read_end(&txn);
+	pthread_mutex_unlock(&e->handles);
 }
 
 int ns_write_handle(struct txn *t, struct ns *ns, MDB_dbi *dbi)

@@ -47,6 +47,7 @@ struct ns_table {
 	uint32_t last_id; /* lock */
 	atomic_bool unsaved; /* some id may not be in kvfs:meta */
 	atomic_bool warned_plain; /* said that the unnamed database has plain records */
+	_Atomic uint32_t unfit; /* how many databases are no plain maps, as far as they were met */
 };
 
 int namespaces_init(struct ns_table *t);
@@ -76,6 +77,9 @@ int ns_name_check(const void *name, size_t len);
 
 /* store_ops.ns_find: the namespace, with its handle open. */
 int ns_open(struct ns_table *t, struct env *e, const void *name, size_t len, struct ns **out);
+
+/* Looks for what cannot be shown, and says so; not at more than the first SURVEY_MAX names. */
+void ns_survey(struct ns_table *t, struct env *e);
 
 /* store_ops.ns_next. */
 int ns_next_name(struct ns_table *t, struct env *e, const void *after, size_t after_len, void *name,

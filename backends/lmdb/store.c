@@ -72,6 +72,8 @@ static void lmdb_stat(struct store *base, struct store_stat *out)
 		.free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize,
 		.total_bytes = (uint64_t)fs.f_blocks * fs.f_frsize,
 		.error = atomic_load(&st->commit_error),
+		.loose_records = atomic_load(&st->namespaces.warned_plain),
+		.unfit = atomic_load(&st->namespaces.unfit),
 	};
 }
 
@@ -279,6 +281,7 @@ static int start(struct lmdb_store *st, char *why, size_t why_cap)
 
 	if (rc)
 		return rc;
+	ns_survey(&st->namespaces, &st->env);
 	if (!st->base.readonly)
 		space_init(&st->space, &st->env);
 	watch_init(st);

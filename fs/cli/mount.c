@@ -267,6 +267,28 @@ static int open_store(struct mount *m, struct fs **fs, char *why, size_t why_cap
 	return rc;
 }
 
+/* Whoever mounts all that an environment has is told what will be missing. In the foreground the log
+ * has said so. */
+static void note_not_shown(const struct mount *m, struct store *st)
+{
+	struct store_stat s;
+
+	st->ops->stat(st, &s);
+	if (m->foreground || m->source.has_namespace)
+		return;
+	if (s.loose_records)
+		fprintf(stderr,
+			"kvfs: mount: %s: the records of its unnamed database are in no namespace, "
+			"and are not shown\n",
+			m->source.text);
+	if (s.unfit)
+		fprintf(stderr,
+			"kvfs: mount: %s: %u of its databases are no plain maps (DUPSORT, "
+			"INTEGERKEY, "
+			"REVERSEKEY), and are not shown\n",
+			m->source.text, (unsigned)s.unfit);
+}
+
 static int serve(struct mount *m)
 {
 	struct session_options opt = {
@@ -286,6 +308,7 @@ static int serve(struct mount *m)
 
 	if (rc)
 		return fail(m, m->source.text, why);
+	note_not_shown(m, fs_store(mounted.fs));
 	int status = session_run(&mounted, &opt, why, sizeof(why)) ? EXIT_FAILED : 0;
 	if (status)
 		fail(m, m->mountpoint, why);

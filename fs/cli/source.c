@@ -112,6 +112,10 @@ static int open_namespace(
 		snprintf(why, why_cap,
 			"this database is no plain key-value map (DUPSORT, INTEGERKEY or "
 			"REVERSEKEY), so it cannot be mounted");
+	else if (rc == -EEXIST)
+		snprintf(why, why_cap,
+			"this is the name of a record of the unnamed database, not of a "
+			"namespace");
 	else if (rc == -EPERM)
 		snprintf(why, why_cap, "kvfs keeps its own records in the database of this name");
 	else if (rc)

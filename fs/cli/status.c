@@ -42,6 +42,8 @@ static void print_text(const char *status)
 	}
 	for (unsigned i = 0; status_value(status, "namespace", i, value, sizeof(value)); i++)
 		printf("%-24s %s\n", i ? "" : "namespaces", value);
+	for (unsigned i = 0; status_value(status, "not_shown", i, value, sizeof(value)); i++)
+		printf("%-24s %s\n", i ? "" : "not shown", value);
 	if (status_value(status, "error", 0, value, sizeof(value)))
 		printf("%-24s %s (changes wait; it is tried again)\n", "cannot store", value);
 }
@@ -64,9 +66,24 @@ static json_t *json_name(const char *name)
 	return json_stringn(wide, n);
 }
 
+/* Every value of a name. */
+static json_t *json_list(const char *status, const char *name)
+{
+	json_t *list = json_array();
+	char value[VALUE_MAX];
+
+	for (unsigned i = 0; status_value(status, name, i, value, sizeof(value)); i++) {
+		if (json_array_append_new(list, json_name(value))) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
 static int print_json(const char *status)
 {
-	json_t *all = json_object(), *names = json_array();
+	json_t *all = json_object();
 	char value[VALUE_MAX];
 	int rc = 0;
 
@@ -75,9 +92,8 @@ static int print_json(const char *status)
 			rc |= json_object_set_new(all, fields[i].name,
 				fields[i].number ? json_integer(atoll(value)) : json_name(value));
 	}
-	for (unsigned i = 0; status_value(status, "namespace", i, value, sizeof(value)); i++)
-		rc |= json_array_append_new(names, json_name(value));
-	rc |= json_object_set_new(all, "namespaces", names);
+	rc |= json_object_set_new(all, "namespaces", json_list(status, "namespace"));
+	rc |= json_object_set_new(all, "not_shown", json_list(status, "not_shown"));
 	rc |= json_object_set_new(all, "error",
 		status_value(status, "error", 0, value, sizeof(value)) ? json_string(value)
 								       : json_null());

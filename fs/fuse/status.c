@@ -44,6 +44,10 @@ char *status_text(struct mounted *m)
 		s.pending, s.pending_bytes, s.bytes);
 	fprintf(out, "reads=%" PRIu64 "\nwrites=%" PRIu64 "\ncommits=%" PRIu64 "\n", s.reads,
 		s.writes, s.commits);
+	if (s.loose_records)
+		fprintf(out, "not_shown=records of the unnamed database\n");
+	if (s.unfit)
+		fprintf(out, "not_shown=%" PRIu32 " databases of other kinds\n", s.unfit);
 	if (s.error)
 		fprintf(out, "error=%s\n", strerror(-s.error));
 	print_namespaces(out, st);

@@ -3,10 +3,10 @@
  *
  *   lmdbtool ENV put DB      lines "KEY VALUE" (hexadecimal) from standard input, in one go
  *   lmdbtool ENV del DB      lines "KEY " likewise; a key that is absent is an error
- *   lmdbtool ENV create DB plain|dupsort|integerkey
+ *   lmdbtool ENV create DB plain|dupsort|integerkey|reversekey
  *   lmdbtool ENV hold        begins a read transaction, prints "ready", lasts as its input
  *
- * DB is made when it is absent. Exit status 0 or 1.
+ * DB is made when it is absent; "" is the unnamed database. Exit status 0 or 1.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -71,7 +71,7 @@ static void change(MDB_env *env, const char *name, bool removing)
 	size_t cap = 0;
 
 	check("mdb_txn_begin", mdb_txn_begin(env, NULL, 0, &txn));
-	check("mdb_dbi_open", mdb_dbi_open(txn, name, MDB_CREATE, &dbi));
+	check("mdb_dbi_open", mdb_dbi_open(txn, *name ? name : NULL, MDB_CREATE, &dbi));
 	while (getline(&line, &cap, stdin) > 0) {
 		MDB_val key, value;
 		char *rest = unhex(line, &key);
@@ -101,6 +101,8 @@ static void create(MDB_env *env, const char *name, const char *kind)
 		flags |= MDB_DUPSORT;
 	else if (strcmp(kind, "integerkey") == 0)
 		flags |= MDB_INTEGERKEY;
+	else if (strcmp(kind, "reversekey") == 0)
+		flags |= MDB_REVERSEKEY;
 	check("mdb_txn_begin", mdb_txn_begin(env, NULL, 0, &txn));
 	check("mdb_dbi_open", mdb_dbi_open(txn, name, flags, &dbi));
 	if (flags != MDB_CREATE)

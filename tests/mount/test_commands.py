@@ -142,6 +142,43 @@ class OfAnotherUser(Test):
         self.put(m, "goes on")
 
 
+class NotShown(Test):
+    RECORDS = "the records of its unnamed database are in no namespace"
+
+    def test_the_unnamed_database(self):
+        self.store.tool("put", "", lines=[(b"hello", b"world")])
+        m = self.mount(source=self.env)
+        self.assertEqual(os.listdir(m.root), [])
+        self.assertEqual(m.status()["not_shown"], ["records of the unnamed database"])
+        self.assertIn("unnamed", run(KVFS, "status", m.root).stdout)
+        m.umount()
+        done = run(*m.command())
+        m.pid = m.status()["pid"]
+        self.assertRegex(done.stderr, rf"\Akvfs: mount: [^\n]*{self.RECORDS}[^\n]*\n\Z")
+        m.umount()
+        line = self.assertFails(1, "mount", f"{self.env}#hello", self.folder("mp"))
+        self.assertIn("a record of the unnamed database", line)
+
+    def test_databases_of_other_kinds(self):
+        kinds = "dupsort", "integerkey", "reversekey"
+        for kind in kinds:
+            self.store.create(kind, kind)
+        self.store.put({b"k": b"v"})
+        m = self.mount(source=self.env)
+        self.assertEqual(os.listdir(m.root), ["main"])
+        self.assertEqual(m.status()["not_shown"], ["3 databases of other kinds"])
+        for kind in kinds:
+            self.assertIn(f"database {kind} is no plain map", read(m.log).decode())
+        m.umount()
+        self.assertEqual(self.mount("ro").status()["not_shown"], ["3 databases of other kinds"])
+
+    def test_nothing_to_tell(self):
+        self.store.put({b"k": b"v"})
+        m = self.mount(source=self.env)
+        m.remount()  # with databases of kvfs's own
+        self.assertEqual(m.status()["not_shown"], [])
+
+
 class Again(Test):
     def test_while_the_last_one_still_stores(self):
         """umount(8) returns before the daemon has ended; the next mount waits for it."""
