@@ -48,9 +48,36 @@ static int syslog_priority(enum log_level level)
 	}
 }
 
+/* Writes text so that it is one line and nothing but text, whatever names or messages of others are in
+ * it. A cut one ends with "...". The length. */
+static size_t escape(const char *text, char *to, size_t cap)
+{
+	size_t n = 0;
+
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+		bool plain = *p >= 0x20 && *p != 0x7f;
+
+		if (n + (plain ? 1 : 4) + 3 > cap) {
+			memcpy(to + n, "...", 3);
+			return n + 3;
+		}
+		if (plain) {
+			to[n++] = (char)*p;
+		} else {
+			static const char digits[] = "0123456789abcdef";
+
+			memcpy(to + n, "\\x", 2);
+			to[n + 2] = digits[*p >> 4];
+			to[n + 3] = digits[*p & 15];
+			n += 4;
+		}
+	}
+	return n;
+}
+
 void log_line(enum log_level level, const char *fmt, ...)
 {
-	char line[LINE_MAX_BYTES];
+	char line[LINE_MAX_BYTES], text[LINE_MAX_BYTES];
 	int saved = errno;
 	size_t n = 0;
 	va_list ap;
@@ -66,12 +93,12 @@ void log_line(enum log_level level, const char *fmt, ...)
 	if (log_fd >= 0)
 		n += (size_t)snprintf(line + n, sizeof(line) - n, "kvfs: ");
 	va_start(ap, fmt);
-	int m = vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
+	if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
+		text[0] = '\0';
 	va_end(ap);
-	n += m < 0 ? 0 : (size_t)m;
-	if (n > sizeof(line) - 2)
-		n = sizeof(line) - 2;
+	n += escape(text, line + n, sizeof(line) - n - 1);
 	if (log_fd < 0) {
+		line[n] = '\0';
 		syslog(syslog_priority(level), "%s", line);
 	} else {
 		line[n++] = '\n';

@@ -407,11 +407,12 @@ static bool has(const struct node_id *id, const struct loaded *l, const char *na
 
 static void log_refused(const struct node_id *id, const char *name, int rc)
 {
-	char key[256];
+	char key[256], attribute[256];
 
 	if (rc != -EINVAL && rc != -ERANGE)
 		return;
-	log_info("%s: %s refused: %s", log_bytes(id->bytes, id->id.len, key, sizeof(key)), name,
+	log_info("%s: %s refused: %s", log_bytes(id->bytes, id->id.len, key, sizeof(key)),
+		log_bytes(name, strlen(name), attribute, sizeof(attribute)),
 		strcmp(name, METADATA) != 0 ? "not a number of seconds, or no attribute of kvfs"
 			: rc == -ERANGE     ? "metadata has more than 65,536 bytes"
 					    : "metadata must be JSON");

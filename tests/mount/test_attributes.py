@@ -4,7 +4,7 @@ import errno
 import json
 import os
 
-from harness import ROOT, Test, eventually, run, write
+from harness import ROOT, Test, eventually, read, run, write
 
 METADATA = "user.kv.metadata"
 
@@ -43,6 +43,13 @@ class Metadata(Test):
         too_large = json.dumps("x" * 65_535).encode()
         self.assertErrno((errno.ERANGE, errno.E2BIG), os.setxattr, self.f, METADATA, too_large)
         self.assertEqual(os.getxattr(self.f, METADATA), fits)
+
+    def test_a_name_cannot_forge_a_line_of_the_log(self):
+        name = b"user.kv.x\n2026-01-01T00:00:00+0000 kvfs: forged\x1b[31m"
+        self.assertErrno(errno.EINVAL, os.setxattr, self.f, name, b"1")
+        log = read(self.m.log)
+        self.assertIn(b"user.kv.x\\x0a2026-01-01T00:00:00+0000 kvfs: forged\\x1b[31m", log)
+        self.assertEqual([line for line in log.split(b"\n") if line.startswith(b"2026-01-01T")], [])
 
     def test_deep_nesting_is_harmless(self):
         try:
