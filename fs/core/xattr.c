@@ -26,6 +26,7 @@
 enum {
 	METADATA_MAX = 64 * 1024,
 	XATTRS_MAX = 64 * 1024, /* names and values of one key's other attributes */
+	NAMES_LIST_MAX = 64 * 1024, /* of listxattr(2), or nothing can be listed any more */
 	NUMBER_MAX = 24,
 };
 
@@ -332,26 +333,33 @@ static int set_metadata(struct record *rec, const void *value, size_t len)
 	return rc;
 }
 
+struct sums {
+	size_t all, names;
+};
+
 static int sum_name(
 	void *arg, const char *name, size_t name_len, const unsigned char *value, size_t value_len)
 {
-	size_t *sum = arg;
+	struct sums *sums = arg;
 
-	if (name_len != sizeof(METADATA) - 1 || memcmp(name, METADATA, name_len) != 0)
-		*sum += name_len + value_len;
+	if (name_len != sizeof(METADATA) - 1 || memcmp(name, METADATA, name_len) != 0) {
+		sums->all += name_len + value_len;
+		sums->names += name_len + 1;
+	}
 	return 0;
 }
 
 /* An attribute that kvfs gives no meaning. */
 static int set_other(struct record *rec, const char *name, const void *value, size_t len)
 {
-	size_t sum = 0;
+	/* Room for those that have a meaning remains in the list of names. */
+	struct sums sums = {.names = sizeof(METADATA) + sizeof(EXPIRATION)};
 	int rc = set_in_list(rec, name, value, len);
 
 	if (rc || !value)
 		return rc;
-	xattrs_each(rec->xattrs, rec->xattrs_len, sum_name, &sum);
-	return sum > XATTRS_MAX ? -ENOSPC : 0;
+	xattrs_each(rec->xattrs, rec->xattrs_len, sum_name, &sums);
+	return sums.all > XATTRS_MAX || sums.names > NAMES_LIST_MAX ? -ENOSPC : 0;
 }
 
 /* What the store behind the cache cannot do. */

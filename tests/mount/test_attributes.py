@@ -60,6 +60,18 @@ class Metadata(Test):
 
 
 class Own(Test):
+    def test_what_can_be_set_can_be_listed(self):
+        os.setxattr(self.f, METADATA, b"{}")
+        os.setxattr(self.f, "user.kv.ttl", b"1000")
+        names = {METADATA, "user.kv.expiration"}
+        with self.assertRaises(OSError) as full:
+            for i in range(400):
+                os.setxattr(self.f, f"user.{i:0240}", b"")
+                names.add(f"user.{i:0240}")
+        self.assertEqual(full.exception.errno, errno.ENOSPC)
+        self.assertGreater(len(names), 250)
+        self.assertEqual(set(os.listxattr(self.f)), names)
+
     def setUp(self):
         super().setUp()
         self.m = self.mount("separator=:")
