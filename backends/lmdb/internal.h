@@ -9,6 +9,7 @@
  *   committer.c  when to commit            commit.c     one commit
  *   node.c       one stored entry          nodekey.c    what it is called in our databases
  *   value.c      a value into LMDB         verified.c   which values have been compared
+ *   damaged.c    records that are none
  *   meta.c       kvfs:meta                 tree.c, walk.c  move_tree
  *   orphans.c    records of keys that other programs removed
  *
@@ -23,6 +24,7 @@
 #include <stdint.h>
 
 #include "backends/base/thread.h"
+#include "backends/lmdb/damaged.h"
 #include "backends/lmdb/env.h"
 #include "backends/lmdb/nesting.h"
 #include "backends/lmdb/ns.h"
@@ -72,6 +74,7 @@ struct lmdb_store {
 	struct ns_table namespaces;
 	struct verified verified;
 	struct orphans orphans;
+	struct damaged damaged;
 	struct space space;
 
 	struct gate changes;

@@ -17,7 +17,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "backends/base/log.h"
 #include "backends/lmdb/bytes.h"
 #include "backends/lmdb/value.h"
 
@@ -59,17 +58,10 @@ int64_t expiry_first(struct txn *t)
 	return first;
 }
 
-static int record_damaged(const struct txn *t, const struct entry_id *id)
-{
-	char shown[128];
-
-	log_error("%s: the record of %s is damaged; remove it, or write it anew", t->env->dir,
-		log_bytes(id->bytes, id->len, shown, sizeof(shown)));
-	return -EIO;
-}
-
-static int record_at(struct txn *t, const struct nodekey *key, const struct entry_id *id,
-	struct node_stamp *stamp, struct record *rec)
+/* What cannot be read counts as absent: so what it belonged to is still found, listed and removed, as
+ * what another program made, and the next change writes a new record in its place. */
+static int record_at(struct lmdb_store *st, struct txn *t, const struct nodekey *key,
+	const struct entry_id *id, struct node_stamp *stamp, struct record *rec)
 {
 	MDB_val data;
 	int rc = txn_get(t, t->own[OWN_NODES], key->bytes, key->len, &data);
@@ -78,8 +70,10 @@ static int record_at(struct txn *t, const struct nodekey *key, const struct entr
 		return rc;
 	const unsigned char *p = data.mv_data;
 	if (data.mv_size < STAMP_SIZE || p[0] != STAMP_VERSION ||
-		record_decode(p + STAMP_SIZE, data.mv_size - STAMP_SIZE, rec))
-		return record_damaged(t, id);
+		record_decode(p + STAMP_SIZE, data.mv_size - STAMP_SIZE, rec)) {
+		damaged_say(&st->damaged, t->env->dir, id);
+		return -ENOENT;
+	}
 	*stamp = (struct node_stamp){get_u64(p + 8), get_u64(p + 16), get_u64(p + 24)};
 	return 0;
 }
@@ -93,7 +87,7 @@ int node_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
 	if (!ns)
 		return -ENOENT;
 	int rc = nodekey_make(t, ns, id, false, &key);
-	return rc ? rc : record_at(t, &key, id, stamp, rec);
+	return rc ? rc : record_at(st, t, &key, id, stamp, rec);
 }
 
 int node_value(struct lmdb_store *st, struct txn *t, const struct entry_id *id, MDB_val *value)
@@ -234,15 +228,15 @@ static int expiry_remove(struct txn *t, const struct nodekey *key, int64_t expir
 
 /* When the stored record expires, INT64_MAX where there is none, or none that can be read: it is
  * about to be replaced. */
-static int old_expiry(
-	struct txn *t, const struct nodekey *key, const struct entry_id *id, int64_t *expiry)
+static int old_expiry(struct lmdb_store *st, struct txn *t, const struct nodekey *key,
+	const struct entry_id *id, int64_t *expiry)
 {
 	struct node_stamp stamp;
 	struct record rec;
-	int rc = record_at(t, key, id, &stamp, &rec);
+	int rc = record_at(st, t, key, id, &stamp, &rec);
 
 	*expiry = rc ? INT64_MAX : record_expiry_ns(&rec);
-	return rc == 0 || rc == -ENOENT || rc == -EIO ? 0 : rc;
+	return rc == -ENOENT ? 0 : rc;
 }
 
 int node_put_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
@@ -266,7 +260,7 @@ int node_put_record(struct lmdb_store *st, struct txn *t, const struct entry_id 
 	record_encode(rec, bytes + STAMP_SIZE);
 	int rc = nodekey_make(t, ns, id, true, &key);
 	if (rc == 0)
-		rc = old_expiry(t, &key, id, &before);
+		rc = old_expiry(st, t, &key, id, &before);
 	if (rc == 0)
 		rc = txn_put(t, t->own[OWN_NODES], key.bytes, key.len, bytes, len);
 	if (rc == 0 && before != expiry) {
@@ -317,7 +311,7 @@ int node_remove_record(struct lmdb_store *st, struct txn *t, const struct entry_
 	int rc = nodekey_make(t, ns, id, false, &key);
 	if (rc)
 		return rc == -ENOENT ? 0 : rc;
-	rc = old_expiry(t, &key, id, &expiry);
+	rc = old_expiry(st, t, &key, id, &expiry);
 	if (rc == 0)
 		rc = expiry_remove(t, &key, expiry);
 	if (rc == 0)

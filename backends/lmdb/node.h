@@ -17,7 +17,7 @@ struct node_stamp {
 	uint64_t txn;
 };
 
-/* -ENOENT; -EIO: what is stored is no record (logged). `rec->xattrs` points into the map. */
+/* -ENOENT: there is none, or it is damaged (logged once). `rec->xattrs` points into the map. */
 int node_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
 	struct node_stamp *stamp, struct record *rec);
 

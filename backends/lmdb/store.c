@@ -85,6 +85,7 @@ static void store_free(struct lmdb_store *st)
 	if (st->base.blobs)
 		blob_pool_free(st->base.blobs);
 	pthread_mutex_destroy(&st->verified.lock);
+	pthread_mutex_destroy(&st->damaged.lock);
 	gate_destroy(&st->changes);
 	free(st);
 }
@@ -313,10 +314,12 @@ int lmdb_store_open(const struct lmdb_options *o, struct store **out, char *why,
 	st->commit_interval_ms = o->commit_interval_ms ? o->commit_interval_ms : COMMIT_INTERVAL_MS;
 	st->pending_max = o->pending_max ? o->pending_max : PENDING_MAX;
 	pthread_mutex_init(&st->verified.lock, NULL);
+	pthread_mutex_init(&st->damaged.lock, NULL);
 	gate_init(&st->changes);
 	rc = open_env(st, o, why, why_cap);
 	if (rc) {
 		pthread_mutex_destroy(&st->verified.lock);
+		pthread_mutex_destroy(&st->damaged.lock);
 		gate_destroy(&st->changes);
 		free(st);
 		return rc;

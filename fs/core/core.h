@@ -21,6 +21,7 @@ struct fs {
 	struct node *root;
 	struct node_table nodes;
 	atomic_bool said_long; /* logged that a namespace cannot be shown */
+	atomic_bool said_misfit; /* logged that a record says another type than its entry has */
 	_Atomic int64_t said_full; /* when it was last logged that there is no room */
 	_Atomic int64_t mounted; /* when, for what has no other time */
 	pthread_mutex_t change;

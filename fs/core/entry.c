@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "backends/base/clock.h"
+#include "backends/base/log.h"
 #include "fs/core/children.h"
 
 /* Inode numbers given out by the store are below; these are made of the entry's id. */
@@ -72,6 +73,36 @@ static struct record default_record(struct fs *fs, const struct entry_id *id)
 	};
 }
 
+/* Whether the record says a type that an entry of this kind can have. One that does not is damaged;
+ * the kernel gives up a mount whose root is no directory. */
+static bool type_fits(struct fs *fs, const struct entry_id *id, const struct record *rec)
+{
+	char shown[128];
+	bool fits = false;
+
+	switch (rec->mode & S_IFMT) {
+	case S_IFDIR:
+		fits = id->kind == ENTRY_DIR;
+		break;
+	case S_IFREG:
+	case S_IFLNK:
+	case S_IFIFO:
+	case S_IFSOCK:
+	case S_IFCHR:
+	case S_IFBLK:
+		fits = id->kind == ENTRY_KEY;
+		break;
+	}
+	if (!fits && !atomic_exchange(&fs->said_misfit, true))
+		log_error("the record of %s says mode %o, which %s cannot have: it and others like "
+			  "it "
+			  "get new attributes",
+			id->len ? log_bytes(id->bytes, id->len, shown, sizeof(shown))
+				: "a top directory",
+			rec->mode, id->kind == ENTRY_DIR ? "a directory" : "a key");
+	return fits;
+}
+
 static int copy_xattrs(struct record *rec)
 {
 	if (!rec->xattrs_len) {
@@ -101,8 +132,9 @@ int entry_load_in(
 		if (exists <= 0)
 			return exists ? exists : -ENOENT;
 	}
-	if (rc || e.unrecorded) {
+	if (rc || e.unrecorded || !type_fits(fs, id, &e.rec)) {
 		l.rec = default_record(fs, id);
+		l.rec.flags = rc ? 0 : e.rec.flags & RECORD_MADE;
 		l.fresh = true;
 	} else {
 		l.rec = e.rec;

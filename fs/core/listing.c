@@ -247,7 +247,8 @@ static int take_items_now(
 out:
 	if (v)
 		fs->st->ops->view_end(v);
-	return rc && rc != -ENOENT ? rc : n;
+	/* What was found before an error is given out; the error comes again. */
+	return rc && rc != -ENOENT && !n ? rc : n;
 }
 
 static int take_items(

@@ -77,6 +77,22 @@ class Shared(Test):
         self.assertErrno(errno.ENOENT, open, self.m / "k")
         self.assertEqual(os.listdir(self.m.root), ["d"])
 
+    def test_damaged_records(self):
+        for name in "abc":
+            write(self.m / name, name.encode())
+        self.m.umount()
+        nodes = self.store.dump("kvfs:nodes")
+        self.store.put({k: b"\xff" + v[1:] for k, v in nodes.items() if v}, ns="kvfs:nodes")
+        self.m.start()
+        self.assertEqual(sorted(os.listdir(self.m.root)), ["a", "b", "c"])
+        self.assertEqual(read(self.m / "a"), b"a")
+        write(self.m / "b", b"new")
+        os.unlink(self.m / "c")
+        self.m.remount()
+        self.assertEqual(sorted(os.listdir(self.m.root)), ["a", "b"])
+        self.assertEqual(read(self.m / "b"), b"new")
+        self.assertEqual(self.m.tail().count("the record of a is damaged"), 1)
+
     def test_foreign_keys_come_and_go_below_a_directory(self):
         self.store.put({b"d/a": b"1"})
         eventually(lambda: os.listdir(self.m / "d") == ["a"])

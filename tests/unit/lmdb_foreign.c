@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backends/base/log.h"
 #include "tests/unit/lmdb_kit.h"
 
 static void layout_check(MDB_txn *txn)
@@ -179,32 +180,63 @@ static void damage_records(MDB_txn *txn)
 {
 	MDB_cursor *cur;
 	MDB_val k, v, junk = {3, (void *)(uintptr_t) "\1\2\3"};
+	unsigned char bytes[4096];
 
 	if (mdb_cursor_open(txn, raw_open(txn, "kvfs:nodes", 0), &cur))
 		_exit(5);
 	while (mdb_cursor_get(cur, &k, &v, MDB_NEXT) == 0) {
-		if (mdb_cursor_put(cur, &k, &junk, MDB_CURRENT))
+		memcpy(bytes, v.mv_data, v.mv_size);
+		bytes[0] = 0xff;
+		v.mv_data = bytes;
+		if (mdb_cursor_put(cur, &k, &v, MDB_CURRENT))
 			_exit(6);
 	}
+	if (mdb_cursor_get(cur, &k, &v, MDB_LAST) || mdb_cursor_put(cur, &k, &junk, MDB_CURRENT))
+		_exit(7);
 	mdb_cursor_close(cur);
 	raw_put(txn, "kvfs:expiry", 0, "\1\1\1\1\1\1\1\1", "??");
 	raw_put(txn, "kvfs:expiry", 0, "short", "\1\2\3\4\200\1\2\3\4\5\6\7\7\7");
 	raw_put(txn, "kvfs:heads", 0, "x", "y");
 }
 
+/* How many lines of the file speak of damaged records. */
+static int count_damage(const char *path)
+{
+	char line[1024];
+	FILE *f = fopen(path, "r");
+	int n = 0;
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		n += strstr(line, "the record of ") != NULL;
+	fclose(f);
+	return n;
+}
+
+/* What cannot be read is nothing, and replaced or removed like nothing. */
 static void test_damaged_records(void **state)
 {
 	struct kit *k = *state;
+	char log[KIT_PATH + 8];
 	struct entry_id id;
 	struct view *v;
 	struct entry e;
 
+	snprintf(log, sizeof(log), "%s/log", k->top);
+	assert_int_equal(log_open(log, false), 0);
 	kit_open(k);
 	assert_int_equal(kit_try_put(k, "a", "one", 3, 5), 0);
+	kit_put(k, "b", "two");
+	kit_put(k, "c", "three");
 	kit_sync(k);
 	kit_foreign(k, damage_records);
 	for (int round = 0; round < 2; round++) {
-		assert_int_equal(kit_get(k, "a", &e), -EIO);
+		assert_int_equal(kit_get(k, "a", &e), 0);
+		assert_true(e.unrecorded);
+		assert_int_equal(e.size, 3);
+		for (int i = 0; i < 20; i++)
+			assert_int_equal(kit_get(k, "b", &e), 0);
+		assert_int_equal(count_damage(log), 2 * (round + 1));
 		assert_int_equal(k->ops->view_begin(k->st, INT64_MAX - 1, &v), 0);
 		for (size_t i = 0; k->ops->view_expired(v, i, &id) == 0; i++)
 			assert_true(i < 10);
@@ -212,9 +244,23 @@ static void test_damaged_records(void **state)
 		k->ops->view_end(v);
 		kit_reopen(k);
 	}
+	assert_int_equal(log_open(NULL, false), 0);
+	unlink(log);
 	kit_put(k, "a", "new");
+	assert_int_equal(kit_drop(k, "b"), 0);
+	struct entry_id c = kit_id(k, ENTRY_KEY, "c");
+	struct record rec = {.mode = 0100600, .ino = 7};
+	struct change put = {.op = CHANGE_PUT, .id = c, .rec = &rec};
+	assert_int_equal(k->ops->apply(k->st, &put, 1, NULL), 0);
 	kit_sync(k);
+	kit_reopen(k);
 	assert_int_equal(kit_get(k, "a", &e), 0);
+	assert_false(e.unrecorded);
+	assert_int_equal(kit_get(k, "b", &e), -ENOENT);
+	assert_int_equal(kit_get(k, "c", &e), 0);
+	assert_int_equal(e.rec.mode, 0100600);
+	kit_expect(k, "c", "three");
+	assert_int_equal(k->ops->ns_remove(k->st, k->ns, INT64_C(1000) * 1000000000), -ENOTEMPTY);
 }
 
 struct watcher {

@@ -288,6 +288,35 @@ static void test_positions_not_given_out(void **state)
 	env_close(&e);
 }
 
+/* A record of a directory's type at a key, and the other way round: as if there were none. */
+static void test_types_that_do_not_fit(void **state)
+{
+	struct env e;
+	struct fs_attr attr;
+
+	env_open(&e, '/', NULL);
+	assert_int_equal(make_dir(&e, "d"), 0);
+	assert_int_equal(write_file(&e, "d/k", "v"), 0);
+	struct record dir = {.mode = S_IFDIR | 0700, .ino = 500},
+		      file = {.flags = RECORD_MADE, .mode = S_IFREG | 0600, .ino = 501};
+	struct change puts[] = {
+		{.op = CHANGE_PUT, .id = {e.ns, ENTRY_KEY, 3, (const void *)"d/k"}, .rec = &dir},
+		{.op = CHANGE_PUT, .id = {e.ns, ENTRY_DIR, 2, (const void *)"d/"}, .rec = &file},
+		{.op = CHANGE_PUT, .id = {e.ns, ENTRY_DIR, 0, (const void *)""}, .rec = &file},
+	};
+	assert_int_equal(e.st->ops->apply(e.st, puts, 3, NULL), 0);
+	assert_int_equal(fs_getattr(e.fs, fs_root(e.fs), &attr), 0);
+	assert_true(S_ISDIR(attr.st.st_mode));
+	assert_int_equal(mode_of(&e, "d"), S_IFDIR | 0755);
+	assert_int_equal(mode_of(&e, "d/k"), S_IFREG | 0644);
+	assert_string_equal(list(&e, "d"), "k");
+	assert_string_equal(read_file(&e, "d/k"), "v");
+	assert_int_equal(remove_path(&e, "d/k", false), 0);
+	assert_true(is_dir(&e, "d"));
+	assert_int_equal(remove_path(&e, "d", true), 0);
+	env_close(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -301,6 +330,7 @@ int main(void)
 		cmocka_unit_test(test_positions),
 		cmocka_unit_test(test_listing_of_a_renamed_directory),
 		cmocka_unit_test(test_positions_not_given_out),
+		cmocka_unit_test(test_types_that_do_not_fit),
 	};
 
 	return fs_kit_run(tests, sizeof(tests) / sizeof(tests[0]));
