@@ -191,7 +191,8 @@ static void listing_rebase(struct listing *l, const struct node_id *now, char se
 struct item {
 	struct child child;
 	struct loaded l;
-	uint64_t stores; /* fs.stores, from before it was loaded */
+	unsigned seen; /* fs.rebinding when it was loaded, */
+	uint64_t stores; /* and fs.stores, from before */
 	uint32_t dirs;
 	struct place after;
 };
@@ -227,7 +228,7 @@ static int take_items_now(
 		listing_rebase(l, &dir, fs->opt.separator);
 	rc = listing_seek(l, &c, pos);
 	struct place at = l->at;
-	for (; !rc && n < max; n++) {
+	while (!rc && n < max) {
 		struct item *it = &items[n];
 
 		rc = children_next(&c, &at, &it->child);
@@ -235,13 +236,13 @@ static int take_items_now(
 			break;
 		it->after = at;
 		it->dirs = UINT32_MAX;
-		if (!v)
-			continue;
-		rc = entry_load_in(fs, v, &it->child.id.id, true, &it->l);
+		if (v)
+			rc = entry_load_in(fs, v, &it->child.id.id, true, &it->l);
 		if (rc)
 			break;
-		if (plus && it->child.id.id.kind == ENTRY_DIR)
+		if (v && plus && it->child.id.id.kind == ENTRY_DIR)
 			it->dirs = dir_count_dirs(fs, v, &it->child.id.id);
+		n++;
 	}
 	children_close(&c);
 out:
@@ -261,13 +262,15 @@ static int take_items(
 		rebind_look(fs, &check);
 		n = take_items_now(fs, l, pos, plus, items, max);
 	} while (rebind_disturbed(fs, &check));
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
 		items[i].stores = check.stores;
+		items[i].seen = check.seen;
+	}
 	return n;
 }
 
-/* What a namespace in the root says, which is looked at outside the walk. */
-static int load_namespace(struct fs *fs, struct item *it)
+/* What an entry says, looked at outside the walk. */
+static int item_load(struct fs *fs, struct item *it)
 {
 	struct view *v;
 	int rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
@@ -281,15 +284,46 @@ static int load_namespace(struct fs *fs, struct item *it)
 	return rc;
 }
 
-/* Fills the dirent's node and attributes. */
-static int dirent_plus(struct fs *fs, struct item *it, struct fs_dirent *e)
+/* Entries have been removed or renamed since the item was taken, so it is looked at again. -ENOENT:
+ * it is not there any more; -EAGAIN: the directory has another name, and so have all in it. */
+static int item_again(struct fs *fs, struct listing *l, struct item *it)
 {
-	int rc = entry_adopt(fs, &it->child.id.id, clock_now(), &it->l, false);
+	struct node_id dir;
 
-	if (!rc)
-		rc = node_lookup(&fs->nodes, &it->child.id.id, &e->node);
-	if (!rc)
-		attr_fill(fs, &it->child.id.id, e->node, &it->l, it->dirs, &e->attr);
+	if (node_get_id(&fs->nodes, l->dir, &dir))
+		return -EAGAIN;
+	if (!id_is_top(&dir.id) &&
+		(dir.id.len != l->base.id.len || memcmp(dir.bytes, l->base.bytes, dir.id.len) != 0))
+		return -EAGAIN;
+	loaded_release(&it->l);
+	return item_load(fs, it);
+}
+
+/* Fills the dirent's node and attributes. */
+static int dirent_plus(struct fs *fs, struct listing *l, struct item *it, struct fs_dirent *e)
+{
+	struct rebind_check check = {0};
+	const struct entry_id *id = &it->child.id.id;
+	int rc;
+
+	do {
+		if (e->node)
+			fs_forget(fs, e->node, 1);
+		e->node = NULL;
+		rebind_look(fs, &check);
+		rc = 0;
+		if (check.seen != it->seen) {
+			rc = item_again(fs, l, it);
+			it->stores = check.stores;
+			it->seen = check.seen;
+		}
+		if (!rc)
+			rc = entry_adopt(fs, id, clock_now(), &it->l, check.locked);
+		if (!rc)
+			rc = node_lookup(&fs->nodes, id, &e->node);
+		if (!rc)
+			attr_fill(fs, id, e->node, &it->l, it->dirs, &e->attr);
+	} while (rebind_disturbed(fs, &check));
 	loaded_release(&it->l); /* its plain fields stay */
 	if (rc || !file_stored_since(fs, e->node, it->stores))
 		return rc;
@@ -299,15 +333,16 @@ static int dirent_plus(struct fs *fs, struct item *it, struct fs_dirent *e)
 	return rc;
 }
 
-/* Offers one child. 1: it did not fit. -ENOENT: it went away and is passed over. */
+/* Offers one child. 1: it did not fit. -ENOENT: it went away and is passed over. -EAGAIN: what was
+ * taken is to be taken anew. */
 static int give_item(
 	struct fs *fs, struct listing *l, struct item *it, bool plus, fs_dirent_fn fn, void *arg)
 {
 	struct fs_dirent e = {.name = it->child.name, .next = l->next + 1};
-	int rc = it->l.rec.mode ? 0 : load_namespace(fs, it);
+	int rc = it->l.rec.mode ? 0 : item_load(fs, it);
 
 	if (!rc && plus && !it->l.partial)
-		rc = dirent_plus(fs, it, &e);
+		rc = dirent_plus(fs, l, it, &e);
 	if (rc)
 		return rc;
 	e.ino = it->l.rec.ino;
@@ -364,7 +399,7 @@ int fs_readdir(struct fs *fs, struct listing *l, uint64_t off, bool plus, unsign
 			rc = n;
 			break;
 		}
-		for (int i = 0; i < n && rc <= 0; i++) {
+		for (int i = 0; i < n && !rc; i++) {
 			rc = give_item(fs, l, &items[i], plus, fn, arg);
 			if (rc ==
 				-ENOENT) { /* it went away: the place is passed, but no position */
@@ -373,8 +408,9 @@ int fs_readdir(struct fs *fs, struct listing *l, uint64_t off, bool plus, unsign
 			}
 			given += !rc;
 		}
-		if (rc)
+		if (rc && rc != -EAGAIN)
 			break;
+		rc = 0;
 		off = l->next;
 		memset(items, 0, sizeof(*items) * (size_t)n);
 	}

@@ -288,6 +288,63 @@ static void test_positions_not_given_out(void **state)
 	env_close(&e);
 }
 
+/* A rename in the middle of a listing with attributes. */
+struct during {
+	struct env *e;
+	struct node *nodes[16];
+	size_t n;
+};
+
+static bool rename_during(void *arg, const struct fs_dirent *d)
+{
+	struct during *u = arg;
+
+	if (!d->node)
+		return true;
+	assert_true(u->n < 16);
+	u->nodes[u->n++] = d->node;
+	if (u->n == 2)
+		assert_int_equal(move(u->e, "x", "y", 0), 0);
+	return true;
+}
+
+/* The nodes that such a listing gives are those of the new names: else a file that is made under
+ * the old name later would be found under both. */
+static void test_rename_while_listing(void **state)
+{
+	struct env e;
+	struct during u = {.e = &e};
+	struct listing *dir;
+	struct fs_attr attr;
+	struct node *n;
+	char path[32], key[64];
+
+	env_open(&e, '/', NULL);
+	assert_int_equal(make_dir(&e, "x"), 0);
+	assert_int_equal(make_dir(&e, "x/sub"), 0);
+	for (int i = 0; i < 5; i++) {
+		snprintf(path, sizeof(path), "x/sub/f%d", i);
+		assert_int_equal(write_file(&e, path, "old"), 0);
+	}
+	assert_int_equal(walk(&e, "x/sub", &n, &attr), 0);
+	assert_int_equal(fs_opendir(e.fs, n, &dir), 0);
+	assert_int_equal(fs_readdir(e.fs, dir, 0, true, 50, rename_during, &u), 0);
+	assert_int_equal(u.n, 5);
+	for (size_t i = 0; i < u.n; i++) {
+		int len = fs_getxattr(e.fs, u.nodes[i], "user.kv.key", key, sizeof(key) - 1);
+
+		assert_true(len > 0);
+		key[len] = '\0';
+		snprintf(path, sizeof(path), "y/sub/f%d", (int)i);
+		assert_string_equal(key, path);
+		assert_int_equal(fs_getattr(e.fs, u.nodes[i], &attr), 0);
+		fs_forget(e.fs, u.nodes[i], 1);
+	}
+	fs_closedir(e.fs, dir);
+	forget(&e, n);
+	env_close(&e);
+}
+
 /* A record of a directory's type at a key, and the other way round: as if there were none. */
 static void test_types_that_do_not_fit(void **state)
 {
@@ -330,6 +387,7 @@ int main(void)
 		cmocka_unit_test(test_positions),
 		cmocka_unit_test(test_listing_of_a_renamed_directory),
 		cmocka_unit_test(test_positions_not_given_out),
+		cmocka_unit_test(test_rename_while_listing),
 		cmocka_unit_test(test_types_that_do_not_fit),
 	};
 
