@@ -209,35 +209,67 @@ static int replaced_dir(struct fs *fs, const struct entry_id *dir, struct last *
 	return last_take(fs, dir, clock_now(), last);
 }
 
-/* The change of what has moved to where `at` was resolved: its own time. */
-static int touch_moved(struct fs *fs, const struct resolved *at, uint32_t ns, enum entry_kind kind)
-{
-	struct node_id id;
-	struct loaded l;
-	int rc = resolved_new_id(at, ns, kind, &id);
+/* The times of what moves, and of the directories that it moves between. */
+struct touches {
+	struct loaded moved[2];
+	size_t n_moved, n;
+	struct record before[4]; /* they share the attributes of what they belong to */
+	struct change changes[4];
+};
 
-	if (!rc)
-		rc = entry_load(fs, &id.id, NOW_NEVER, &l);
+static void touch_add(struct touches *t, const struct change *put, const struct record *before)
+{
+	t->before[t->n] = *before;
+	t->changes[t->n++] = *put;
+}
+
+static int touch_moved(struct fs *fs, const struct entry_id *id, struct touches *t)
+{
+	struct loaded *l = &t->moved[t->n_moved];
+	struct change put = {.op = CHANGE_PUT, .id = *id, .rec = &l->rec};
+	int rc = entry_load(fs, id, NOW_NEVER, l);
+
 	if (rc)
 		return rc;
-	l.rec.ctime = clock_timespec(clock_now());
-	entry_own_ino(fs, &l.rec);
-	struct change put = {.op = CHANGE_PUT, .id = id.id, .rec = &l.rec};
-	rc = fs_apply(fs, &put, 1);
-	loaded_release(&l);
+	t->n_moved++;
+	touch_add(t, &put, &l->rec);
+	l->rec.ctime = clock_timespec(clock_now());
+	entry_own_ino(fs, &l->rec);
+	return 0;
+}
+
+/* Before anything moves: the store takes the records along. Afterwards there would be no way back if
+ * they could not be stored, and a crash could leave a directory that is empty now without the note
+ * that it is to stay (parent_load). */
+static int touch_all(struct fs *fs, struct renaming *r, bool exchange, struct touches *t)
+{
+	int rc = touch_moved(fs, &r->old.found.id, t);
+
+	if (!rc && exchange)
+		rc = touch_moved(fs, &r->new.found.id, t);
+	if (rc)
+		return rc;
+	struct change put = parent_change(&r->from);
+	touch_add(t, &put, &r->from.before);
+	if (!r->one_parent) {
+		put = parent_change(&r->to);
+		touch_add(t, &put, &r->to.before);
+	}
+	rc = fs_apply(fs, t->changes, t->n);
+	if (rc)
+		t->n = 0;
 	return rc;
 }
 
-/* The times of all that has moved, and of the directories. All of it is in its new place already,
- * so a time that cannot be noted is no reason to say that it is not. */
-static void touch_all(struct fs *fs, struct renaming *r, bool exchange)
+/* `moved`: else the old times are set again, and if that fails, they are too new. */
+static void touches_end(struct fs *fs, struct touches *t, bool moved)
 {
-	struct change parents[2];
-
-	touch_moved(fs, &r->new, r->to.id.id.ns, r->old.found.id.kind);
-	if (exchange)
-		touch_moved(fs, &r->old, r->from.id.id.ns, r->new.found.id.kind);
-	apply_with_parents(fs, r, parents, 0);
+	for (size_t i = 0; i < t->n; i++)
+		t->changes[i].rec = &t->before[i];
+	if (!moved && t->n)
+		fs_apply(fs, t->changes, t->n);
+	for (size_t i = 0; i < t->n_moved; i++)
+		loaded_release(&t->moved[i]);
 }
 
 /* Unlinks the nodes of expired keys that are still known below a directory that others move to. */
@@ -279,6 +311,7 @@ static int rename_dir(struct fs *fs, struct renaming *r, bool exchange)
 {
 	bool replace = r->new.exists && !exchange;
 	struct node_moves *moves = NULL;
+	struct touches touches = {0};
 	struct last replaced = {0};
 	struct entry_id from, to;
 	int rc = resolved_dir(fs, &r->old, r->from.id.id.ns, &from);
@@ -297,14 +330,16 @@ static int rename_dir(struct fs *fs, struct renaming *r, bool exchange)
 	if (!rc)
 		rc = node_moves_tree(&fs->nodes, &from, &to, exchange, &moves);
 	if (!rc)
+		rc = touch_all(fs, r, exchange, &touches);
+	if (!rc)
 		rc = fs->st->ops->move_tree(fs->st, &from, &to, exchange, clock_now());
 	if (!rc && replace)
 		tree_unlink_node(fs, &to, &replaced);
 	if (!rc) {
 		node_move(&fs->nodes, moves);
 		moves = NULL;
-		touch_all(fs, r, exchange);
 	}
+	touches_end(fs, &touches, !rc);
 	fs_dirs_changed(fs);
 	rebind_end(fs);
 	node_moves_cancel(&fs->nodes, moves);

@@ -109,6 +109,7 @@ int parent_load(struct fs *fs, struct node *n, bool removing, struct parent *p)
 	rc = entry_load(fs, &p->id.id, clock_now(), &p->l);
 	if (rc)
 		return rc;
+	p->before = p->l.rec;
 	p->l.rec.mtime = p->l.rec.ctime = clock_timespec(clock_now());
 	if (removing)
 		p->l.rec.flags |= RECORD_MADE;

@@ -34,6 +34,7 @@ int resolved_new_id(
 struct parent {
 	struct node_id id;
 	struct loaded l;
+	struct record before; /* with the old times; it shares the attributes of `l` */
 };
 
 /* Loads directory `n` for a change of its content now. `removing`: it must not vanish with what is

@@ -133,6 +133,19 @@ class Crash(Test):
             for i, name in enumerate(names):
                 self.assertEqual(read(self.m / name), b"%06d" % i * 20)
 
+    def test_a_directory_outlives_the_last_one_in_it(self):
+        """Also if the crash comes right after the rename, which is durable by itself."""
+        self.m.umount()
+        m = self.mount("commit_interval=60000")
+        self.store.put({b"x/a/k": b"v"})
+        eventually(lambda: exists(m / "x/a/k"))
+        os.rename(m / "x/a", m / "y")
+        m.kill()
+        m.start()
+        self.assertEqual(sorted(os.listdir(m.root)), ["x", "y"])
+        self.assertEqual(os.listdir(m / "x"), [])
+        self.assertEqual(read(m / "y/k"), b"v")
+
     def test_stale_mount_point_is_cleared_by_mount(self):
         write(self.m / "f", b"x")
         self.m.sync()

@@ -113,6 +113,56 @@ static void test_rename(void **state)
 	env_close(&e);
 }
 
+static int move_tree_fails(struct store *st, const struct entry_id *from, const struct entry_id *to,
+	bool exchange, int64_t now)
+{
+	return -EIO;
+}
+
+static void times_of(struct env *e, const char *path, struct stat *out)
+{
+	struct fs_attr attr;
+	struct node *n;
+
+	assert_int_equal(walk(e, path, &n, &attr), 0);
+	forget(e, n);
+	*out = attr.st;
+}
+
+/* A directory that could not be renamed has not been changed, nor have those around it. */
+static void test_rename_that_fails(void **state)
+{
+	static const char *const paths[] = {"", "a", "a/d"};
+	struct store_ops broken;
+	struct stat before[3], after;
+	struct env e;
+
+	env_open(&e, '/', NULL);
+	foreign_put(&e, "a/d/k", "v");
+	for (size_t i = 0; i < 3; i++)
+		times_of(&e, paths[i], &before[i]);
+	set_clock("1000000100");
+	const struct store_ops *ops = e.st->ops;
+	broken = *ops;
+	broken.move_tree = move_tree_fails;
+	e.st->ops = &broken;
+	assert_int_equal(move(&e, "a/d", "d", 0), -EIO);
+	e.st->ops = ops;
+	for (size_t i = 0; i < 3; i++) {
+		times_of(&e, paths[i], &after);
+		assert_int_equal(after.st_mtim.tv_sec, before[i].st_mtim.tv_sec);
+		assert_int_equal(after.st_ctim.tv_sec, before[i].st_ctim.tv_sec);
+		assert_int_equal(after.st_ino, before[i].st_ino);
+	}
+	assert_int_equal(move(&e, "a/d", "d", 0), 0);
+	times_of(&e, "a", &after);
+	assert_int_equal(after.st_mtim.tv_sec, 1000000100);
+	times_of(&e, "d", &after);
+	assert_int_equal(after.st_ctim.tv_sec, 1000000100);
+	assert_int_equal(after.st_mtim.tv_sec, 1000000000);
+	env_close(&e);
+}
+
 static void test_listing_skips(void **state)
 {
 	struct store_stat before, after;
@@ -381,6 +431,7 @@ int main(void)
 		cmocka_unit_test(test_room_for_a_key),
 		cmocka_unit_test(test_directories_stay),
 		cmocka_unit_test(test_rename),
+		cmocka_unit_test(test_rename_that_fails),
 		cmocka_unit_test(test_listing_skips),
 		cmocka_unit_test(test_listing_while_changing),
 		cmocka_unit_test(test_listing_pieces),
