@@ -72,36 +72,51 @@ void attr_fill(struct fs *fs, const struct entry_id *id, struct node *n, const s
 	out->valid = attr_valid(fs, id, l);
 }
 
-/* Directories in directory `id`, whose node `n` (NULL: none) remembers the number. The caller holds
- * view `v` where there is one. */
-static uint32_t count_dirs(struct fs *fs, struct view *v, const struct entry_id *id, struct node *n)
-{
-	uint32_t epoch = atomic_load(&fs->dirs_epoch), dirs = 0;
-	bool known = false;
+/* What node `n` (NULL: none) remembers of how many directories are in it. Since that must be as new
+ * as the view in which they are counted otherwise, it is looked at before the view begins. */
+struct dirs_memory {
+	uint32_t epoch, added, dirs;
+	bool known;
+};
 
-	if (n) {
-		pthread_mutex_lock(&fs->nodes.lock);
-		known = n->dirs_epoch == epoch;
-		dirs = n->dirs;
-		pthread_mutex_unlock(&fs->nodes.lock);
-	}
-	if (known)
-		return dirs;
-	dirs = dir_count_dirs(fs, v, id);
-	if (n && v && dirs != UINT32_MAX) {
-		pthread_mutex_lock(&fs->nodes.lock);
-		n->dirs = dirs;
-		n->dirs_epoch = epoch;
-		pthread_mutex_unlock(&fs->nodes.lock);
-	}
-	return dirs;
+static struct dirs_memory dirs_recall(struct fs *fs, struct node *n)
+{
+	struct dirs_memory m = {.epoch = atomic_load(&fs->dirs_epoch), .dirs = UINT32_MAX};
+
+	if (!n)
+		return m;
+	pthread_mutex_lock(&fs->nodes.lock);
+	m.added = n->added;
+	/* With more in it than is counted, it would be another number when it is counted anew. */
+	m.known = n->dirs_epoch == m.epoch && (int32_t)(n->added_max - n->added) >= 0;
+	if (m.known)
+		m.dirs = n->dirs;
+	pthread_mutex_unlock(&fs->nodes.lock);
+	return m;
+}
+
+static void dirs_count(struct fs *fs, struct view *v, const struct entry_id *id, struct node *n,
+	struct dirs_memory *m)
+{
+	uint32_t room = 0;
+
+	if (m->known)
+		return;
+	m->dirs = dir_count_dirs(fs, v, id, &room);
+	if (!n || m->dirs == UINT32_MAX)
+		return;
+	pthread_mutex_lock(&fs->nodes.lock);
+	n->dirs = m->dirs;
+	n->dirs_epoch = m->epoch;
+	n->added_max = m->added + room;
+	pthread_mutex_unlock(&fs->nodes.lock);
 }
 
 int attr_get(struct fs *fs, const struct entry_id *id, struct node *n, int64_t now, bool locked,
 	struct fs_attr *out)
 {
 	const struct store_ops *ops = fs->st->ops;
-	uint32_t dirs = UINT32_MAX;
+	struct dirs_memory dirs = dirs_recall(fs, n);
 	struct loaded l;
 	struct view *v;
 	int rc = ops->view_begin(fs->st, now, &v);
@@ -110,15 +125,15 @@ int attr_get(struct fs *fs, const struct entry_id *id, struct node *n, int64_t n
 		return rc;
 	rc = entry_load_in(fs, v, id, true, &l);
 	if (!rc && id->kind == ENTRY_DIR && !id_is_top(id))
-		dirs = count_dirs(fs, v, id, n);
+		dirs_count(fs, v, id, n, &dirs);
 	ops->view_end(v);
-	if (!rc && id_is_top(id))
-		dirs = dir_count_dirs(fs, NULL, id);
+	if (!rc && id_is_top(id)) /* which nothing is remembered of */
+		dirs.dirs = dir_count_dirs(fs, NULL, id, NULL);
 	if (!rc)
 		rc = entry_adopt(fs, id, now, &l, locked);
 	if (rc)
 		return rc;
-	attr_fill(fs, id, n, &l, dirs, out);
+	attr_fill(fs, id, n, &l, dirs.dirs, out);
 	loaded_release(&l);
 	return 0;
 }

@@ -319,7 +319,7 @@ int dir_is_empty(struct fs *fs, struct view *v, const struct entry_id *dir)
 	return rc == 0 ? 0 : rc == -ENOENT ? 1 : rc;
 }
 
-uint32_t dir_count_dirs(struct fs *fs, struct view *v, const struct entry_id *dir)
+uint32_t dir_count_dirs(struct fs *fs, struct view *v, const struct entry_id *dir, uint32_t *room)
 {
 	struct place at = {.stage = 1};
 	struct children c;
@@ -332,5 +332,9 @@ uint32_t dir_count_dirs(struct fs *fs, struct view *v, const struct entry_id *di
 	while (seen++ < COUNT_MAX && children_next(&c, &at, &child) == 0)
 		dirs += child.id.id.kind == ENTRY_DIR;
 	children_close(&c);
-	return seen > COUNT_MAX ? UINT32_MAX : dirs;
+	if (seen > COUNT_MAX)
+		return UINT32_MAX;
+	if (room)
+		*room = COUNT_MAX - seen;
+	return dirs;
 }

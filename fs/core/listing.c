@@ -241,7 +241,7 @@ static int take_items_now(
 		if (rc)
 			break;
 		if (v && plus && it->child.id.id.kind == ENTRY_DIR)
-			it->dirs = dir_count_dirs(fs, v, &it->child.id.id);
+			it->dirs = dir_count_dirs(fs, v, &it->child.id.id, NULL);
 		n++;
 	}
 	children_close(&c);
@@ -279,7 +279,7 @@ static int item_load(struct fs *fs, struct item *it)
 		return rc;
 	rc = entry_load_in(fs, v, &it->child.id.id, true, &it->l);
 	if (!rc)
-		it->dirs = dir_count_dirs(fs, v, &it->child.id.id);
+		it->dirs = dir_count_dirs(fs, v, &it->child.id.id, NULL);
 	fs->st->ops->view_end(v);
 	return rc;
 }

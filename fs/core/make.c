@@ -129,11 +129,13 @@ static int making_apply(struct fs *fs, struct making *m, struct blob *value, boo
 	int rc = making_replace(fs, m, changes, 2);
 
 	parent_release(&m->parent);
-	if (rc)
+	if (rc) {
 		node_spare_free(m->spare);
-	else
-		negatives_remove(fs->negatives, m->parent_node, m->name);
-	return rc;
+		return rc;
+	}
+	negatives_remove(fs->negatives, m->parent_node, m->name);
+	node_note_added(&fs->nodes, m->parent_node);
+	return 0;
 }
 
 /* The node of what was just made. Nothing here can fail: there is no way back. */

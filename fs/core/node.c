@@ -237,6 +237,13 @@ bool node_is_known(struct node_table *t, const struct entry_id *id)
 	return known;
 }
 
+void node_note_added(struct node_table *t, struct node *n)
+{
+	pthread_mutex_lock(&t->lock);
+	n->added++;
+	pthread_mutex_unlock(&t->lock);
+}
+
 void node_ref(struct node_table *t, struct node *n)
 {
 	pthread_mutex_lock(&t->lock);

@@ -38,7 +38,8 @@ struct node {
 	uint16_t len;
 	uint8_t kind; /* enum entry_kind */
 	uint32_t dirs; /* of a directory: how many are in it, */
-	uint32_t dirs_epoch; /* if it was counted in this epoch (core.h) */
+	uint32_t dirs_epoch; /* if it was counted in this epoch (core.h), */
+	uint32_t added, added_max; /* and no more files than this have been put into it */
 	uint64_t stored; /* fs.stores, when the store was last given its content */
 	bool negatives; /* the kernel may know of names that are absent here */
 	bool moving; /* it is in a struct node_moves */
@@ -74,6 +75,8 @@ struct node *node_lookup_with(struct node_table *t, const struct entry_id *id, s
 /* The node of `id` with one ref more, NULL where the kernel does not know it. */
 struct node *node_find(struct node_table *t, const struct entry_id *id);
 bool node_is_known(struct node_table *t, const struct entry_id *id);
+/* A file has been put into directory `n`. */
+void node_note_added(struct node_table *t, struct node *n);
 void node_ref(struct node_table *t, struct node *n);
 void node_unref(struct node_table *t, struct node *n);
 /* Whether the node has been freed. */

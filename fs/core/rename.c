@@ -438,8 +438,10 @@ int fs_rename(struct fs *fs, struct node *parent, const char *name, struct node 
 		parent_release(&r->to);
 	}
 	parent_release(&r->from);
-	if (!rc)
+	if (!rc) {
 		negatives_remove(fs->negatives, newparent, newname);
+		node_note_added(&fs->nodes, newparent);
+	}
 out:
 	pthread_mutex_unlock(&fs->change);
 	free(r);

@@ -163,6 +163,44 @@ static void test_rename_that_fails(void **state)
 	env_close(&e);
 }
 
+/* Whether subdirectories are counted depends on what is in the directory, and on nothing that was
+ * counted before. */
+static void test_links_of_large_directories(void **state)
+{
+	struct fs_attr attr;
+	struct node *n;
+	struct env e;
+	char path[32];
+
+	env_open(&e, '/', NULL);
+	assert_int_equal(make_dir(&e, "d"), 0);
+	assert_int_equal(make_dir(&e, "d/sub"), 0);
+	assert_int_equal(walk(&e, "d", &n, &attr), 0);
+	assert_int_equal(attr.st.st_nlink, 3);
+	for (int i = 1; i < 150; i++) {
+		snprintf(path, sizeof(path), "d/%03d", i);
+		if (i % 2) {
+			assert_int_equal(write_file(&e, path, ""), 0);
+		} else {
+			assert_int_equal(write_file(&e, "f", ""), 0);
+			assert_int_equal(move(&e, "f", path, 0), 0);
+		}
+		assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
+		assert_int_equal(attr.st.st_nlink, i < 99 ? 3 : 1);
+	}
+	assert_int_equal(make_dir(&e, "elsewhere"), 0);
+	assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
+	assert_int_equal(attr.st.st_nlink, 1);
+	for (int i = 149; i > 0; i--) {
+		snprintf(path, sizeof(path), "d/%03d", i);
+		assert_int_equal(remove_path(&e, path, false), 0);
+		assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
+		assert_int_equal(attr.st.st_nlink, i > 99 ? 1 : 3);
+	}
+	forget(&e, n);
+	env_close(&e);
+}
+
 static void test_listing_skips(void **state)
 {
 	struct store_stat before, after;
@@ -432,6 +470,7 @@ int main(void)
 		cmocka_unit_test(test_directories_stay),
 		cmocka_unit_test(test_rename),
 		cmocka_unit_test(test_rename_that_fails),
+		cmocka_unit_test(test_links_of_large_directories),
 		cmocka_unit_test(test_listing_skips),
 		cmocka_unit_test(test_listing_while_changing),
 		cmocka_unit_test(test_listing_pieces),
