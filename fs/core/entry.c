@@ -39,6 +39,12 @@ uint32_t entry_default_mode(struct fs *fs, enum entry_kind kind)
 	return (kind == ENTRY_DIR ? S_IFDIR | 0755 : S_IFREG | 0644) & ~fs->opt.umask;
 }
 
+bool entry_is_set(struct fs *fs, const struct record *dir)
+{
+	return dir->mode != entry_default_mode(fs, ENTRY_DIR) || dir->uid != fs->opt.uid ||
+		dir->gid != fs->opt.gid || dir->xattrs_len || (dir->flags & RECORD_DEFAULT_TTL);
+}
+
 struct record entry_new_record(struct fs *fs, uint32_t mode, uint32_t uid, uint32_t gid)
 {
 	struct timespec now = clock_timespec(clock_now());

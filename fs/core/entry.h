@@ -47,6 +47,9 @@ void entry_own_ino(struct fs *fs, struct record *rec);
 /* The mode of what other programs made. */
 uint32_t entry_default_mode(struct fs *fs, enum entry_kind kind);
 
+/* Whether somebody has set attributes of this directory that another one would not have. */
+bool entry_is_set(struct fs *fs, const struct record *dir);
+
 /* A new key's default time to live (RECORD_DEFAULT_TTL) begins now. */
 void entry_begin_life(struct record *rec);
 

@@ -27,11 +27,12 @@ void vanish_name(struct fs *fs, const struct entry_id *id, bool as_value)
 	node_unref(&fs->nodes, parent);
 }
 
-/* Removes a directory's entry in the node table, and the attributes that it had without being made,
- * if it does not exist any more. */
+/* Removes a directory's entry in the node table if it does not exist any more, and the attributes
+ * that it had without being made; but not those that somebody has set: when it comes again, it is not
+ * to be open to those whom it was closed to. */
 static bool forget_dir(struct fs *fs, const struct entry_id *dir)
 {
-	bool gone = false;
+	bool gone = false, keep = false;
 	struct view *v;
 	struct entry e;
 
@@ -45,6 +46,7 @@ static bool forget_dir(struct fs *fs, const struct entry_id *dir)
 				    .gid = fs->opt.gid},
 		.gone = calloc(1, sizeof(struct gone))};
 	if (recorded) {
+		keep = entry_is_set(fs, &e.rec);
 		last.l.rec = e.rec;
 		last.l.rec.xattrs = NULL;
 		last.l.rec.xattrs_len = 0;
@@ -60,7 +62,7 @@ static bool forget_dir(struct fs *fs, const struct entry_id *dir)
 	tree_unlink_node(fs, dir, &last);
 	rebind_end(fs);
 	free(last.gone);
-	if (recorded && !fs->opt.readonly) {
+	if (recorded && !keep && !fs->opt.readonly) {
 		struct change remove = {.op = CHANGE_REMOVE, .id = *dir};
 		fs_apply(fs, &remove, 1);
 	}

@@ -407,6 +407,28 @@ class DirectoryDefault(ExpiryTest):
             self.assertErrno(errno.EINVAL, os.setxattr, self.m / "d", TTL, bad)
 
 
+class VanishedDirectory(ExpiryTest):
+    def test_what_was_set_stays(self):
+        """A directory that exists by its keys only goes with them, and comes again as it was."""
+        self.store.put({b"s/a": b"1", b"t/a": b"1"})
+        eventually(lambda: exists(self.m / "s/a") and exists(self.m / "t/a"))
+        os.chmod(self.m / "s", 0o700)
+        os.setxattr(self.m / "s", TTL, b"3600")
+        for name in "st":
+            os.stat(self.m / name)
+            os.setxattr(self.m / f"{name}/a", TTL, b"10")
+        self.clock.advance(20)
+        eventually(lambda: os.listdir(self.m.root) == [])
+        eventually(lambda: not exists(self.m / "s"))
+        self.m.sync()
+        self.assertEqual([k[5:] for k in self.store.dump("kvfs:nodes") if k.endswith(b"/")],
+                         [b"s/"])
+        self.store.put({b"s/b": b"2"})
+        eventually(lambda: exists(self.m / "s"))
+        self.assertMode(self.m / "s", 0o700)
+        self.assertEqual(os.getxattr(self.m / "s", TTL), b"3600")
+
+
 class MountDefault(ExpiryTest):
     OPTIONS = ("ttl=300",)
 
