@@ -74,8 +74,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int rc = fs_prepare_node(fs, n, !(fi->flags & O_TRUNC));
 
 	if (!rc)
-		rc = fs_open_file(fs, n, opens_for_writing(fi), fi->flags & O_TRUNC,
-			ops_caller(req).pid, &h);
+		rc = fs_open_file(
+			fs, n, opens_for_writing(fi), fi->flags & O_TRUNC, ops_caller(req).pid, &h);
 	if (!rc && (fi->flags & O_TRUNC)) {
 		rc = drop_setid(req, ino);
 		if (rc)
