@@ -236,6 +236,48 @@ static void sync_folder(const char *dir, const char *name)
 		close(at);
 }
 
+/* While a data file is being made, a file of this name stands beside it: without it a file that
+ * holds nothing but the beginning of an environment is a damaged one, and not ours to touch. */
+static const char MAKING[] = "data.mdb.making";
+
+static char *making_path(const char *dir)
+{
+	char *path;
+
+	return asprintf(&path, "%s/%s", dir, MAKING) < 0 ? NULL : path;
+}
+
+static int making_begin(const char *dir)
+{
+	char *path = making_path(dir);
+	int fd = path ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+	int rc = path ? fd < 0 ? -errno : 0 : -ENOMEM;
+
+	if (fd >= 0)
+		close(fd);
+	free(path);
+	sync_folder(dir, ".");
+	return rc;
+}
+
+static bool making_was_cut_short(const char *dir)
+{
+	char *path = making_path(dir);
+	bool was = path && access(path, F_OK) == 0;
+
+	free(path);
+	return was;
+}
+
+static void making_end(const char *dir)
+{
+	char *path = making_path(dir);
+
+	if (path && unlink(path) == 0)
+		sync_folder(dir, ".");
+	free(path);
+}
+
 /* Looks at the environment, and opens it. */
 static int open_env(struct lmdb_store *st, const struct lmdb_options *o, char *why, size_t why_cap)
 {
@@ -248,8 +290,8 @@ static int open_env(struct lmdb_store *st, const struct lmdb_options *o, char *w
 	int fd = open_data(o, &file, why, why_cap);
 	if (fd < 0)
 		return fd;
-	if (file.st_size > 0 && !o->readonly && o->create &&
-		check_unborn(fd, (uint64_t)file.st_size)) {
+	bool cut_short = !o->readonly && o->create && making_was_cut_short(o->dir);
+	if (file.st_size > 0 && cut_short && check_unborn(fd, (uint64_t)file.st_size)) {
 		rc = ftruncate(fd, 0) < 0 ? -errno : 0; /* as if it were made now */
 		file.st_size = 0;
 	} else if (file.st_size > 0) {
@@ -258,11 +300,15 @@ static int open_env(struct lmdb_store *st, const struct lmdb_options *o, char *w
 		snprintf(why, why_cap, "its data.mdb is empty");
 		rc = -EINVAL;
 	}
+	if (!rc && !file.st_size)
+		rc = making_begin(o->dir);
 	if (rc) {
 		close(fd);
 		return rc;
 	}
 	rc = env_open(&st->env, o->dir, fd, o->readonly, first_map_size(o, &info), why, why_cap);
+	if (!rc && file.st_size && cut_short)
+		making_end(o->dir);
 	if (rc || file.st_size)
 		return rc;
 	/* LMDB does not see to it that its first two pages are on the disk before any other. */
@@ -273,6 +319,7 @@ static int open_env(struct lmdb_store *st, const struct lmdb_options *o, char *w
 	}
 	sync_folder(o->dir, ".");
 	sync_folder(o->dir, "..");
+	making_end(o->dir);
 	return 0;
 }
 

@@ -45,7 +45,7 @@ struct image {
 };
 
 struct run {
-	char top[40], dir[64], data[80], lock[80], clock[64];
+	char top[40], dir[64], data[80], making[96], lock[80], clock[64];
 	struct history h;
 	struct corefs core;
 	uint64_t random;
@@ -220,6 +220,12 @@ static void lay_out(struct run *r, const struct image *image)
 
 	unlink(r->lock);
 	write_file(r->data, image->bytes, image->size);
+	/* The mark of a file that is being made: there until the first barrier has ended, and perhaps
+	 * after it. */
+	if (!r->durable || plan_random(&r->random, 2))
+		write_file(r->making, "", 0);
+	else
+		unlink(r->making);
 	if (plan_random(&r->random, 2))
 		write_file(r->lock, garbage->bytes, garbage->len);
 	content_unref(garbage);
@@ -278,6 +284,7 @@ static void setup(struct run *r, unsigned long seed)
 		abort();
 	snprintf(r->dir, sizeof(r->dir), "%s/env", r->top);
 	snprintf(r->data, sizeof(r->data), "%s/data.mdb", r->dir);
+	snprintf(r->making, sizeof(r->making), "%s.making", r->data);
 	snprintf(r->lock, sizeof(r->lock), "%s/lock.mdb", r->dir);
 	snprintf(r->clock, sizeof(r->clock), "%s/clock", r->top);
 	snprintf(text, sizeof(text), "1800000000\n");

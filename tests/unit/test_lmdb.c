@@ -462,6 +462,7 @@ static void test_made_halfway(void **state)
 {
 	static unsigned char whole[8192], part[8192];
 	struct kit *k = *state;
+	char making[256];
 	MDB_env *env;
 
 	assert_int_equal(mkdir(k->dir, 0700), 0);
@@ -469,6 +470,7 @@ static void test_made_halfway(void **state)
 	assert_int_equal(mdb_env_open(env, k->dir, 0, 0600), 0);
 	mdb_env_close(env);
 	assert_int_equal(file_bytes(k->data, whole, sizeof(whole)), sizeof(whole));
+	snprintf(making, sizeof(making), "%s.making", k->data);
 	for (unsigned pages = 0; pages < 3; pages++) {
 		memset(part, 0, sizeof(part));
 		for (unsigned i = 0; i < 2; i++)
@@ -477,7 +479,11 @@ static void test_made_halfway(void **state)
 		k->opts.create = false;
 		assert_int_equal(kit_try(k), -EINVAL);
 		k->opts.create = true;
+		/* Without the mark it may be what is left of anything. */
+		assert_int_equal(kit_try(k), -EINVAL);
+		file_is(making, part, 0);
 		kit_open(k);
+		assert_int_equal(access(making, F_OK), -1);
 		kit_put(k, "a", "one");
 		kit_reopen(k);
 		kit_expect(k, "a", "one");
@@ -485,6 +491,7 @@ static void test_made_halfway(void **state)
 	}
 	memset(part, 0, sizeof(part));
 	part[8191] = 1;
+	file_is(making, part, 0);
 	file_is(k->data, part, sizeof(part));
 	assert_int_equal(kit_try(k), -EINVAL);
 	assert_int_equal(file_bytes(k->data, whole, sizeof(whole)), sizeof(whole));
