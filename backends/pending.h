@@ -69,6 +69,7 @@ struct pending_entry {
 	uint64_t first, last; /* groups that made it dirty */
 	uint64_t due_first, due_last;
 	bool held, in_flight;
+	int error; /* -errno: it was left out of the last commit for this; 0: it was not */
 	int64_t expiry; /* of the own record, nanoseconds; INT64_MAX: in no order of expiry */
 	struct pending_totals cost; /* what it adds to the table's */
 	unsigned char bytes[];
@@ -82,6 +83,7 @@ struct pending_item {
 	struct pending_state state;
 	unsigned what; /* the parts to be stored */
 	uint64_t first, last;
+	int error; /* to be set where it alone could not be stored: -errno */
 };
 
 struct pending_batch {
@@ -124,8 +126,12 @@ int pending_collect(struct pending *p, uint64_t upto, struct pending_batch *batc
  * or of the shortest such batch if that has more. -ENOMEM; -ENOENT: nothing is dirty. */
 int pending_cut(struct pending *p, size_t max, uint64_t *upto);
 
-/* Ends the flight of a batch, and frees what the batch holds. */
+/* Ends the flight of a batch, and frees what the batch holds. Items with an error have not been
+ * stored. */
 void pending_finish(struct pending *p, struct pending_batch *batch, bool stored);
+
+/* The first error of what was left out of the last commit; 0: nothing was. */
+int pending_error(const struct pending *p);
 
 /* Drops all that is held: what was complete before stays. No batch is in flight. */
 void pending_drop_holds(struct pending *p);

@@ -132,7 +132,8 @@ void pending_finish(struct pending *p, struct pending_batch *batch, bool stored)
 		struct pending_entry *e = it->entry;
 
 		e->in_flight = false;
-		if (stored)
+		e->error = stored ? it->error : e->error;
+		if (stored && !it->error)
 			finish_stored(e, it);
 		else
 			finish_failed(e, it);
@@ -146,6 +147,17 @@ void pending_finish(struct pending *p, struct pending_batch *batch, bool stored)
 	}
 	free(batch->items);
 	*batch = (struct pending_batch){0};
+}
+
+int pending_error(const struct pending *p)
+{
+	struct pending_entry *e;
+
+	for (e = table_first(p); e; e = table_next(e)) {
+		if (e->error)
+			return e->error;
+	}
+	return 0;
 }
 
 /* What is due is all that there is. */

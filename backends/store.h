@@ -67,11 +67,13 @@ struct entry {
 	bool unrecorded; /* another program made it: no attributes are known yet */
 	bool touched; /* another program changed the value since the record was written */
 	bool pending; /* has changes that are not durable yet, or (behind a cache) not uploaded */
+	const char
+		*failed; /* why it alone cannot be made durable, or will not be uploaded as it is;
+			       static; NULL: nothing is wrong */
 	/* Stores behind a cache only: */
 	bool partial; /* its size and value are not known now: store_ops.prepare() finds them out */
 	int64_t fresh_until; /* nanoseconds since the epoch; 0: until it is changed */
 	bool uploading;
-	const char *failed; /* why it will not be uploaded as it is; NULL: nothing is wrong */
 };
 
 /* What an operation is about to look at (store_ops.prepare). Bytes are borrowed. */
@@ -124,6 +126,7 @@ struct store_stat {
 	int error; /* -errno of the last attempt to make changes durable; 0: it went well */
 	bool loose_records; /* the store has records that are in no namespace, and not shown */
 	uint32_t unfit; /* how many collections it has that are no namespaces, and not shown */
+	int left_out; /* -errno, where some entries had to be left out of it */
 };
 
 /* The store's counterpart of inotify: given to the watcher when other programs have changed
@@ -202,7 +205,8 @@ struct store_ops {
 	int (*throttle)(struct store *st, uint64_t bytes);
 
 	/* Waits until every group up to `seq` (UINT64_MAX: every one applied so far) is durable.
-	 * -errno of the attempt that failed; the changes stay pending and are tried again. */
+	 * -errno of the attempt that failed; the changes stay pending and are tried again. -EIO
+	 * also where some entries had to be left out (entry.failed): all others are durable. */
 	int (*sync)(struct store *st, uint64_t seq);
 
 	/* Moves every entry whose bytes begin with prefix `from` (a DIR id), and the key that is

@@ -14,6 +14,9 @@
 #include "backends/lmdb/meta.h"
 #include "backends/lmdb/node.h"
 
+enum { ANEW_MAX = 16 }; /* items that are left out one after the other */
+enum { LOG_MAX = 16 }; /* lines about them after one commit */
+
 enum { BEGIN_ANEW = -ECHILD }; /* an attempt came to nothing; what was missing is there now */
 
 /* Writes a record whose value stays: its stamp stays too, as long as it is known to be right. */
@@ -65,6 +68,13 @@ static int store_item(struct lmdb_store *st, struct txn *t, const struct pending
 
 	if (!ns || !atomic_load(&ns->id))
 		return 0; /* the namespace has been removed */
+	if (id->kind == ENTRY_KEY) {
+		MDB_dbi dbi;
+		int rc = ns_write_handle(t, ns, &dbi);
+
+		if (rc == -EOPNOTSUPP)
+			return rc;
+	}
 	if (it->state.removed)
 		return node_remove(st, t, id);
 	if (id->kind == ENTRY_KEY && (it->what & PENDING_VALUE))
@@ -79,15 +89,28 @@ struct work {
 	struct pending_batch batch;
 	struct job *job; /* NULL: none, or it has failed */
 	bool handles, changes_alone, map_alone; /* held for the job */
+	unsigned anew; /* attempts that were given up for one item */
 	bool committed; /* a transaction has been; else there was nothing to write */
 };
 
+/* What cannot be stored alone, because of another program or of damage, is left out, and stays in
+ * the table: it must not keep all others from being durable. */
 static int write_all(struct lmdb_store *st, struct txn *t, struct work *w)
 {
 	int rc = 0;
 
-	for (size_t i = 0; i < w->batch.n && rc == 0; i++)
-		rc = store_item(st, t, &w->batch.items[i]);
+	for (size_t i = 0; i < w->batch.n && rc == 0; i++) {
+		struct pending_item *it = &w->batch.items[i];
+
+		if (it->error == -EIO)
+			continue;
+		rc = store_item(st, t, it);
+		it->error = rc == -EOPNOTSUPP || rc == -EIO ? rc : 0;
+		if (rc == -EOPNOTSUPP)
+			rc = 0; /* nothing of it has been written */
+		else if (rc == -EIO && w->anew++ < ANEW_MAX)
+			rc = BEGIN_ANEW;
+	}
 	return rc;
 }
 
@@ -196,7 +219,10 @@ static int attempt(struct lmdb_store *st, struct work *w)
 		return rc ? rc : BEGIN_ANEW;
 	}
 	rc = write_all(st, &t, w);
-	if (rc == 0 && w->job) {
+	if (rc == 0 && w->job && w->anew) {
+		rc = -EIO; /* it may be about what is left out */
+		job_ran = true;
+	} else if (rc == 0 && w->job) {
 		rc = run_job(st, &t, w);
 		job_ran = true;
 	}
@@ -219,13 +245,47 @@ abort:
 	return rc && job_ran ? job_failed(w, rc) : rc;
 }
 
+const char *commit_why(int error)
+{
+	return error == -EOPNOTSUPP
+		? "another program has put a database with duplicates, or with keys in an order of "
+		  "its own, in the place of its namespace"
+		: "the environment is damaged where it belongs";
+}
+
+/* Says it once of each, of a few at a time. */
+static void log_left_out(struct lmdb_store *st, const struct work *w)
+{
+	char shown[256], ns_shown[128];
+	unsigned said = 0;
+
+	for (size_t i = 0; i < w->batch.n; i++) {
+		const struct pending_item *it = &w->batch.items[i];
+		const struct entry_id *id = &it->entry->id;
+
+		if (!it->error || it->entry->error || said++ >= LOG_MAX)
+			continue;
+		const struct ns *ns = ns_get(&st->namespaces, id->ns);
+		log_error("%s: the change of %s in namespace %s cannot be stored: %s. It stays in "
+			  "memory and is tried again",
+			st->env.dir, log_bytes(id->bytes, id->len, shown, sizeof(shown)),
+			log_bytes(ns->name, ns->len, ns_shown, sizeof(ns_shown)),
+			commit_why(it->error));
+	}
+	if (said > LOG_MAX)
+		log_error("%s: so it is with %u more", st->env.dir, said - LOG_MAX);
+}
+
 static void finish(struct lmdb_store *st, struct work *w, int rc)
 {
 	if (!w->changes_alone) {
 		gate_close(&st->changes);
 		w->changes_alone = true;
 	}
+	if (rc == 0)
+		log_left_out(st, w);
 	pending_finish(st->pending, &w->batch, rc == 0);
+	atomic_store(&st->left_out, pending_error(st->pending));
 	if (w->job && rc == 0 && w->job->landed)
 		w->job->landed(st, w->job);
 	pending_publish(st);

@@ -30,6 +30,9 @@ struct job {
  * result. Takes env.writer. */
 int commit_run(struct lmdb_store *st, struct job *job);
 
+/* Why an entry was left out (pending_entry.error), in a clause. */
+const char *commit_why(int error);
+
 /* As above, and the job's result, or the commit's. */
 int commit_job(struct lmdb_store *st, struct job *job);
 

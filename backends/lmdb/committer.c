@@ -12,7 +12,7 @@
 #include "backends/base/log.h"
 #include "backends/lmdb/commit.h"
 
-enum { RETRY_MS = 1000, CLOSE_TRIES = 3 };
+enum { RETRY_MS = 1000, LEFT_OUT_RETRY_MS = 10000, CLOSE_TRIES = 3 };
 
 static struct timespec deadline(unsigned ms)
 {
@@ -39,6 +39,19 @@ static void gather(struct committer *c, unsigned ms)
 	}
 }
 
+/* Waits, with c->lock, for something to do. False: for so long that what was left out of the last
+ * commit is to be tried again. */
+static bool rest(struct lmdb_store *st)
+{
+	struct committer *c = &st->committer;
+	struct timespec until = deadline(LEFT_OUT_RETRY_MS);
+
+	c->idle = true;
+	if (!atomic_load(&st->left_out))
+		return pthread_cond_wait(&c->work, &c->lock) == 0;
+	return pthread_cond_timedwait(&c->work, &c->lock, &until) != ETIMEDOUT;
+}
+
 static void *committer_main(void *arg)
 {
 	struct lmdb_store *st = arg;
@@ -46,9 +59,7 @@ static void *committer_main(void *arg)
 
 	pthread_mutex_lock(&c->lock);
 	while (!c->stop) {
-		if (c->applied == c->durable) {
-			c->idle = true;
-			pthread_cond_wait(&c->work, &c->lock);
+		if (c->applied == c->durable && rest(st)) {
 			c->idle = false;
 			continue;
 		}
@@ -103,13 +114,15 @@ static void log_lost(struct lmdb_store *st, int error)
 		const struct entry_id *id = &batch.items[i].entry->id;
 		struct ns *ns = ns_get(&st->namespaces, id->ns);
 		char ns_shown[128];
+		int why = batch.items[i].entry->error;
 
 		log_error("%s: the %s of %s in namespace %s is lost: %s", st->env.dir,
 			batch.items[i].state.removed    ? "removal"
 				: id->kind == ENTRY_KEY ? "new value or attributes"
 							: "directory attributes",
 			log_bytes(id->bytes, id->len, shown, sizeof(shown)),
-			log_bytes(ns->name, ns->len, ns_shown, sizeof(ns_shown)), strerror(-error));
+			log_bytes(ns->name, ns->len, ns_shown, sizeof(ns_shown)),
+			why ? commit_why(why) : strerror(-error));
 	}
 	pending_finish(st->pending, &batch, false);
 }
@@ -131,6 +144,8 @@ int committer_stop(struct lmdb_store *st)
 			if (rc == 0)
 				break;
 		}
+		if (rc == 0 && atomic_load(&st->left_out))
+			rc = -EIO;
 		if (rc)
 			log_lost(st, rc);
 	}
@@ -178,7 +193,7 @@ int lmdb_sync(struct store *base, uint64_t seq)
 		c->waiting--;
 	}
 	pthread_mutex_unlock(&c->lock);
-	return rc;
+	return rc ? rc : atomic_load(&st->left_out) ? -EIO : 0;
 }
 
 /* Waits until the changes in memory weigh no more than that; the error that keeps them there. */

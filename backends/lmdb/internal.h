@@ -87,6 +87,7 @@ struct lmdb_store {
 	unsigned commit_interval_ms;
 	size_t pending_max;
 	_Atomic int commit_error; /* of the last attempt */
+	_Atomic int left_out; /* why something was left out of it; 0: nothing was */
 	/* Not greater than the first entry of kvfs:expiry in any snapshot that a view can have, but
 	 * for entries that the table of changes overrides. */
 	_Atomic int64_t first_expiry;

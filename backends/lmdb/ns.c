@@ -421,12 +421,15 @@ void ns_survey(struct ns_table *t, struct env *e)
 int ns_write_handle(struct txn *t, struct ns *ns, MDB_dbi *dbi)
 {
 	MDB_dbi handle = atomic_load(&ns->dbi);
+	MDB_val info;
 
 	if (ns->checked != t->serial) {
-		if (!handle || !env_db_present(t, ns->name, ns->len)) {
+		if (!handle || txn_get(t, t->env->main_dbi, ns->name, ns->len, &info)) {
 			t->missing = ns;
 			return -ESTALE;
 		}
+		if (info.mv_size != DB_INFO_SIZE || info_flags(&info))
+			return -EOPNOTSUPP;
 		ns->checked = t->serial;
 	}
 	*dbi = handle;

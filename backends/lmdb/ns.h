@@ -89,7 +89,7 @@ int ns_next_name(struct ns_table *t, struct env *e, const void *after, size_t af
 void ns_reopen_handles(void *table, MDB_txn *txn);
 
 /* The handle to write through in this transaction. -ESTALE: another program has dropped the
- * database (t->missing says which). */
+ * database (t->missing says which). -EOPNOTSUPP: it has made one in its place that is no plain map. */
 int ns_write_handle(struct txn *t, struct ns *ns, MDB_dbi *dbi);
 
 #endif

@@ -74,6 +74,7 @@ static void lmdb_stat(struct store *base, struct store_stat *out)
 		.error = atomic_load(&st->commit_error),
 		.loose_records = atomic_load(&st->namespaces.warned_plain),
 		.unfit = atomic_load(&st->namespaces.unfit),
+		.left_out = atomic_load(&st->left_out),
 	};
 }
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/lmdb/commit.h"
+
 struct view_chunk {
 	struct view_chunk *next;
 	max_align_t data[];
@@ -176,6 +178,7 @@ int lmdb_view_get(struct view *v, const struct entry_id *id, struct entry *out)
 		.touched = f.rec_stored && f.value_stored &&
 			node_touched(v->st, &v->txn, id, &f.stamp, &f.value),
 		.pending = f.e != NULL,
+		.failed = f.e && f.e->error ? commit_why(f.e->error) : NULL,
 	};
 	if (f.recorded)
 		out->rec = f.rec;

@@ -10,6 +10,7 @@
 
 #include "backends/base/clock.h"
 #include "backends/base/log.h"
+#include "fs/core/entry.h"
 #include "fs/core/file.h"
 #include "fs/core/foreign.h"
 #include "fs/core/handle.h"
@@ -199,6 +200,18 @@ static uint64_t file_pending_size(struct fs *fs, struct node *n)
 	return size;
 }
 
+/* Whether the file is durable, although something else is not. */
+static bool is_durable(struct fs *fs, struct node *n)
+{
+	struct node_id id;
+	struct loaded l;
+
+	if (node_get_id(&fs->nodes, n, &id) || entry_load_node(fs, n, &id.id, &l))
+		return false;
+	loaded_release(&l);
+	return !l.pending;
+}
+
 static int publish(struct fs *fs, struct node *n)
 {
 	uint64_t size = file_pending_size(fs, n);
@@ -229,7 +242,10 @@ int fs_fsync(struct fs *fs, struct handle *h)
 {
 	int rc = is_unpublished(h) ? publish(fs, h->node) : 0;
 
-	return rc ? rc : fs_sync(fs);
+	if (rc)
+		return rc;
+	rc = fs_sync(fs);
+	return rc && is_durable(fs, h->node) ? 0 : rc;
 }
 
 /* What was closed is stored, whether the kernel has said so already or not. */

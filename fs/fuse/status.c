@@ -48,8 +48,8 @@ char *status_text(struct mounted *m)
 		fprintf(out, "not_shown=records of the unnamed database\n");
 	if (s.unfit)
 		fprintf(out, "not_shown=%" PRIu32 " databases of other kinds\n", s.unfit);
-	if (s.error)
-		fprintf(out, "error=%s\n", strerror(-s.error));
+	if (s.error || s.left_out)
+		fprintf(out, "error=%s\n", strerror(s.error ? -s.error : -s.left_out));
 	print_namespaces(out, st);
 	if (fclose(out)) {
 		free(text);

@@ -405,6 +405,81 @@ static void test_index_is_tidied(void **state)
 	kit_await(k, index_is_tidy);
 }
 
+static void make_main_unfit(MDB_txn *txn)
+{
+	drop_main(txn);
+	raw_put(txn, "main", MDB_CREATE | MDB_DUPSORT, "x", "y");
+}
+
+static void other_is_stored(MDB_txn *txn)
+{
+	if (raw_count(txn, "other") != 1)
+		_exit(6);
+}
+
+static const char *failure(struct kit *k, uint32_t ns, const char *key)
+{
+	struct entry e;
+
+	k->ns = ns;
+	assert_int_equal(get_at(k, key, INT64_MIN, &e), 0);
+	return e.failed;
+}
+
+/* A namespace that cannot be written to keeps nothing else from being durable. */
+static void test_unfit_database_is_left_out(void **state)
+{
+	struct kit *k = *state;
+	uint32_t main_ns, other;
+
+	k->opts.commit_interval_ms = 60000;
+	kit_open(k);
+	main_ns = k->ns;
+	other = make_ns(k, "other");
+	put_in(k, main_ns, "k", 5000);
+	put_in(k, other, "k", 0);
+	kit_foreign(k, make_main_unfit);
+	assert_int_equal(k->ops->sync(k->st, UINT64_MAX), -EIO);
+	kit_foreign(k, other_is_stored);
+	assert_non_null(failure(k, main_ns, "k"));
+	assert_null(failure(k, other, "k"));
+	/* It is tried again. */
+	kit_foreign(k, drop_main);
+	put_in(k, other, "k", 6000);
+	kit_sync(k);
+	assert_null(failure(k, main_ns, "k"));
+	kit_reopen(k);
+	assert_int_equal(expiration_in(k, find_ns(k, "main"), "k"), 5000);
+	assert_int_equal(expiration_in(k, find_ns(k, "other"), "k"), 6000);
+}
+
+static void spoil_heads(MDB_txn *txn)
+{
+	raw_put(txn, "kvfs:heads", 0, "\377\377\377\377\377", "junk");
+}
+
+/* Nor do entries for which the environment is damaged. Their loss is told at the end. */
+static void test_damage_is_left_out(void **state)
+{
+	struct kit *k = *state;
+	char key[512];
+
+	kit_open(k);
+	kit_put(k, "before", "one");
+	kit_sync(k);
+	kit_foreign(k, spoil_heads);
+	memset(key, 'l', 511);
+	key[511] = '\0';
+	put_in(k, k->ns, key, 5000);
+	put_in(k, k->ns, "after", 6000);
+	assert_int_equal(k->ops->sync(k->st, UINT64_MAX), -EIO);
+	assert_non_null(failure(k, k->ns, key));
+	assert_null(failure(k, k->ns, "after"));
+	assert_int_equal(k->ops->close(k->st), -EIO);
+	assert_int_equal(kit_try(k), 0);
+	assert_int_equal(expiration_in(k, find_ns(k, "main"), "after"), 6000);
+}
+
 int lmdb_shared_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -419,6 +494,8 @@ int lmdb_shared_tests(void)
 		TEST(test_records_go_with_their_namespace),
 		TEST(test_removing_from_a_dropped_namespace),
 		TEST(test_index_is_tidied),
+		TEST(test_unfit_database_is_left_out),
+		TEST(test_damage_is_left_out),
 #undef TEST
 	};
 
