@@ -28,7 +28,7 @@ struct lmdb_options {
 	bool readonly;
 	bool create; /* make the environment, and the last component of `dir`, where there is none
 		      */
-	unsigned commit_interval_ms; /* how long changes gather before they are committed; 0: 50 */
+	unsigned commit_interval_ms; /* how long changes gather; 0: they are committed at once */
 	size_t pending_max; /* bytes of changes in memory before writers wait; 0: 32 MiB */
 	size_t map_size; /* bytes of the map to begin with; 0: 1 GiB */
 };

@@ -22,7 +22,6 @@
 #include "backends/lmdb/meta.h"
 
 enum {
-	COMMIT_INTERVAL_MS = 50,
 	PENDING_MAX = 32 << 20,
 	MAP_SIZE = 1 << 30,
 	BLOB_THRESHOLD = 1 << 20,
@@ -359,7 +358,7 @@ int lmdb_store_open(const struct lmdb_options *o, struct store **out, char *why,
 	st->base.value_max = VALUE_MAX;
 	st->base.readonly = o->readonly;
 	st->env.fd = -1;
-	st->commit_interval_ms = o->commit_interval_ms ? o->commit_interval_ms : COMMIT_INTERVAL_MS;
+	st->commit_interval_ms = o->commit_interval_ms;
 	st->pending_max = o->pending_max ? o->pending_max : PENDING_MAX;
 	pthread_mutex_init(&st->verified.lock, NULL);
 	pthread_mutex_init(&st->damaged.lock, NULL);
