@@ -15,6 +15,9 @@ enum {
 	TEST_CLOCK_STEP = CLOCK_SECOND / 50, /* how often a clock that a test sets is looked at */
 };
 
+/* How long before its expiry a key is looked at. */
+static const int64_t AHEAD = CLOCK_SECOND;
+
 /* How long to wait before another attempt after an error. */
 static const int64_t RETRY = CLOCK_SECOND;
 
@@ -23,20 +26,24 @@ struct sweep {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	int64_t next; /* under `lock`: when the next key expires */
+	int64_t next; /* under `lock`: when there is something to be done */
 	bool stop; /* under `lock` */
 };
 
-void sweep_expect(struct sweep *s, int64_t expiry)
+static void sweep_at(struct sweep *s, int64_t when)
 {
-	if (!s || expiry == INT64_MAX)
-		return;
 	pthread_mutex_lock(&s->lock);
-	if (expiry < s->next) {
-		s->next = expiry;
+	if (when < s->next) {
+		s->next = when;
 		pthread_cond_signal(&s->wake);
 	}
 	pthread_mutex_unlock(&s->lock);
+}
+
+void sweep_expect(struct sweep *s, int64_t expiry)
+{
+	if (s && expiry != INT64_MAX)
+		sweep_at(s, expiry - AHEAD);
 }
 
 /* A key that was written by another program while its old record expired is a new one. */
@@ -134,15 +141,42 @@ static int sweep_run(struct fs *fs, struct node_id *ids)
 	}
 }
 
-static int64_t next_expiry(struct fs *fs)
+/* Looks at the keys that are about to expire, as anybody might. What another program has rewritten
+ * since the last look keeps its expiration, and that must not depend on whether somebody looked: at
+ * the expiry it would be taken for a key that was made after it. */
+static void look_ahead(struct fs *fs, struct node_id *ids)
 {
-	struct view *v;
-	int64_t next;
+	int64_t now = clock_now();
+	size_t seen = 0;
+	int n;
 
-	if (fs->st->ops->view_begin(fs->st, clock_now(), &v))
-		return clock_now() + RETRY;
+	while ((n = expired_ids(fs, now + AHEAD, seen, ids)) > 0) {
+		for (int i = 0; i < n; i++) {
+			struct loaded l;
+
+			if (entry_load(fs, &ids[i].id, now, &l))
+				continue;
+			if (l.fresh)
+				entry_adopt(fs, &ids[i].id, now, &l, false);
+			loaded_release(&l);
+		}
+		seen += (size_t)n;
+	}
+}
+
+/* When there is something to be done next, after what is expired has been swept, and what is about
+ * to has been looked at. */
+static int64_t next_time(struct fs *fs)
+{
+	int64_t next, now = clock_now();
+	struct view *v;
+
+	if (fs->st->ops->view_begin(fs->st, now, &v))
+		return now + RETRY;
 	next = fs->st->ops->view_next_expiry(v);
 	fs->st->ops->view_end(v);
+	if (next != INT64_MAX && next - AHEAD > now)
+		next -= AHEAD;
 	return next;
 }
 
@@ -190,7 +224,8 @@ static void *sweep_thread(void *arg)
 		if (rc && rc != -EAGAIN)
 			log_warning(
 				"sweep: removing expired keys: %s; trying again", strerror(-rc));
-		sweep_expect(s, rc ? clock_now() + RETRY : next_expiry(s->fs));
+		look_ahead(s->fs, ids);
+		sweep_at(s, rc ? clock_now() + RETRY : next_time(s->fs));
 	}
 	free(ids);
 	return NULL;
@@ -203,7 +238,7 @@ int sweep_start(struct fs *fs, struct sweep **out)
 	if (!s)
 		return -ENOMEM;
 	s->fs = fs;
-	s->next = next_expiry(fs);
+	s->next = next_time(fs);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->wake, NULL);
 	*out = s;

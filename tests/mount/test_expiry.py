@@ -165,6 +165,23 @@ class Gone(ExpiryTest):
         self.assertEqual(read(self.f), b"new")
         self.assertIsNone(self.expiration("f"))
 
+    def test_rewritten_by_another_program_before_the_expiry(self):
+        for name in ("seen", "unseen"):
+            self.make(name, ttl=60)
+        self.m.remount()
+        def records():
+            return {k: v for k, v in self.store.dump("kvfs:nodes").items() if k.endswith(b"seen")}
+
+        before = records()
+        self.assertEqual(len(before), 2)
+        self.store.put({b"seen": b"new", b"unseen": b"new"})
+        eventually(lambda: os.stat(self.m / "seen").st_size == 3)
+        self.clock.advance(59)
+        eventually(lambda: not before.items() & records().items(), seconds=10)
+        self.clock.advance(2)
+        eventually(lambda: self.store.dump() == {}, seconds=10)
+        self.assertEqual(os.listdir(self.m.root), [])
+
     def test_of_a_namespace_that_is_gone(self):
         m = self.mount(source=f"lmdb:{self.store.folder}2", clock=self.clock, name="all")
         store = type(self.store)(self.store.folder + "2")
