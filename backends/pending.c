@@ -450,13 +450,8 @@ bool pending_outlives_in(const struct pending *p, uint32_t ns)
 {
 	struct pending_entry *e = table_seek(p, &(struct entry_id){.ns = ns});
 
-	for (; e && e->id.ns == ns; e = table_next(e)) {
-		const struct pending_state *s = &e->state;
-
-		if (s->removed || !(e->dirty || e->held) || e->id.len == 0)
-			continue;
-		if (e->id.kind == ENTRY_KEY ||
-			(s->rec_part == PENDING_OWN && (s->rec_copy->rec.flags & RECORD_MADE)))
+	for (; e && e->id.ns == ns && e->id.kind == ENTRY_KEY; e = table_next(e)) {
+		if (!e->state.removed && (e->dirty || e->held))
 			return true;
 	}
 	return false;

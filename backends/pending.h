@@ -136,8 +136,8 @@ int pending_error(const struct pending *p);
 /* Drops all that is held: what was complete before stays. No batch is in flight. */
 void pending_drop_holds(struct pending *p);
 
-/* Whether a namespace will not be empty once the batch in flight is stored: a key, or a made
- * directory other than its own, is held or newer than that. */
+/* Whether a namespace will not be empty once the batch in flight is stored: a key is held or newer
+ * than that. */
 bool pending_outlives_in(const struct pending *p, uint32_t ns);
 
 /* Forgets every entry of a namespace. No batch is in flight. */

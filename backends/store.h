@@ -160,7 +160,8 @@ struct store_ops {
 
 	/* Durable when they return. create: with the attributes of its own directory (`rec`; NULL:
 	 * none), in one step. -EEXIST, -EPERM (a name the store reserves).
-	 * remove: -ENOTEMPTY while a live key or a made directory is in it, -ENOENT.
+	 * remove: -ENOTEMPTY while a live key is in it, -ENOENT. Directories go along: which of
+	 * them are in the way is for who knows separators.
 	 * rename: -ENOENT, -ENOTEMPTY (the target exists and is not empty; an empty one is
 	 * replaced), -EPERM. The number of a renamed namespace stays. */
 	int (*ns_create)(struct store *st, const void *name, size_t len, const struct record *rec,

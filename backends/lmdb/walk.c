@@ -89,39 +89,24 @@ int walk_seek(struct txn *t, const struct ns *ns, enum entry_kind kind, const vo
 	return 0;
 }
 
-/* Whether it counts against a namespace being empty. */
-static int is_live(struct lmdb_store *st, struct txn *t, const struct entry_id *id, int64_t now)
-{
-	struct node_stamp stamp;
-	struct record rec;
-	int rc = node_record(st, t, id, &stamp, &rec);
-
-	if (rc && rc != -ENOENT)
-		return rc;
-	if (rc == 0 && record_expired(&rec, now) && !node_outlived(st, t, id, &stamp))
-		return -ENOENT;
-	if (id->kind == ENTRY_KEY)
-		return 0;
-	return rc == 0 && id->len && (rec.flags & RECORD_MADE) ? 0 : -ENOENT;
-}
-
 int walk_first_live(struct lmdb_store *st, struct txn *t, const struct ns *ns, int64_t now)
 {
-	for (int kind = ENTRY_KEY; kind <= ENTRY_DIR; kind++) {
-		struct walk_entry e = {.len = 0};
-		int rc;
+	struct walk_entry e = {.len = 0};
+	int rc;
 
-		while ((rc = walk_seek(t, ns, (enum entry_kind)kind, e.bytes, e.len, &e)) == 0) {
-			struct entry_id id = {
-				ns->number, (enum entry_kind)kind, (uint16_t)e.len, e.bytes};
+	while ((rc = walk_seek(t, ns, ENTRY_KEY, e.bytes, e.len, &e)) == 0) {
+		struct entry_id id = {ns->number, ENTRY_KEY, (uint16_t)e.len, e.bytes};
+		struct node_stamp stamp;
+		struct record rec;
 
-			rc = is_live(st, t, &id, now);
-			if (rc != -ENOENT)
-				return rc;
-			walk_after(&e);
-		}
-		if (rc != -ENOENT)
+		rc = node_record(st, t, &id, &stamp, &rec);
+		if (rc == -ENOENT ||
+			(rc == 0 &&
+				(!record_expired(&rec, now) || node_outlived(st, t, &id, &stamp))))
+			return 0;
+		if (rc)
 			return rc;
+		walk_after(&e);
 	}
-	return -ENOENT;
+	return rc;
 }

@@ -20,7 +20,7 @@ int walk_seek(struct txn *t, const struct ns *ns, enum entry_kind kind, const vo
 /* Makes it the position right after it. */
 void walk_after(struct walk_entry *e);
 
-/* -ENOENT: there is no live key, and no live made directory but the namespace's own. */
+/* -ENOENT: there is no live key. */
 int walk_first_live(struct lmdb_store *st, struct txn *t, const struct ns *ns, int64_t now);
 
 #endif

@@ -54,13 +54,14 @@ static struct memory_store *memory(struct store *st)
 	return (struct memory_store *)st;
 }
 
-/* Whether nothing is in it that would be missed. Its own directory does not count. */
+/* Whether no live key is in it. */
 static bool ns_is_empty(struct memory_store *ms, uint32_t ns, int64_t now)
 {
 	struct entry_id first = {.ns = ns, .kind = ENTRY_KEY};
 
-	for (struct node *n = map_seek(&ms->map, &first); n && n->id.ns == ns; n = map_next(n)) {
-		if (n->id.len > 0 && node_listed(n, now))
+	for (struct node *n = map_seek(&ms->map, &first);
+		n && n->id.ns == ns && n->id.kind == ENTRY_KEY; n = map_next(n)) {
+		if (node_listed(n, now))
 			return false;
 	}
 	return true;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "backends/base/clock.h"
 #include "backends/base/log.h"
 
 /* stat() of a directory looks at this many children to count its subdirectories. */
@@ -317,6 +318,18 @@ int dir_is_empty(struct fs *fs, struct view *v, const struct entry_id *dir)
 	rc = children_next(&c, &at, &child);
 	children_close(&c);
 	return rc == 0 ? 0 : rc == -ENOENT ? 1 : rc;
+}
+
+int dir_check_empty(struct fs *fs, const struct entry_id *dir)
+{
+	struct view *v;
+	int rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
+
+	if (rc)
+		return rc;
+	int empty = dir_is_empty(fs, v, dir);
+	fs->st->ops->view_end(v);
+	return empty < 0 ? empty : empty ? 0 : -ENOTEMPTY;
 }
 
 uint32_t dir_count_dirs(struct fs *fs, struct view *v, const struct entry_id *dir, uint32_t *room)

@@ -51,6 +51,9 @@ int dir_exists(struct fs *fs, struct view *v, const struct entry_id *dir);
 /* Whether nothing is in it (1, 0), %value included. -errno. */
 int dir_is_empty(struct fs *fs, struct view *v, const struct entry_id *dir);
 
+/* The same in a view of its own: 0, -ENOTEMPTY or another -errno. */
+int dir_check_empty(struct fs *fs, const struct entry_id *dir);
+
 /* How many directories are in it; UINT32_MAX: more is in it than it is worth to count. *room (may be
  * NULL): as many more may come before that is so. */
 uint32_t dir_count_dirs(struct fs *fs, struct view *v, const struct entry_id *dir, uint32_t *room);

@@ -27,9 +27,12 @@ static int remove_entry(struct fs *fs, struct parent *p, const struct entry_id *
 static int remove_namespace(struct fs *fs, const struct entry_id *id)
 {
 	struct last last = {0};
+	int rc = dir_check_empty(fs, id);
 
+	if (rc)
+		return rc;
 	rebind_begin(fs);
-	int rc = last_take(fs, id, clock_now(), &last);
+	rc = last_take(fs, id, clock_now(), &last);
 	if (!rc)
 		rc = fs->st->ops->ns_remove(fs->st, id->ns, clock_now());
 	if (!rc)
@@ -41,16 +44,9 @@ static int remove_namespace(struct fs *fs, const struct entry_id *id)
 
 static int remove_dir(struct fs *fs, struct parent *p, const struct entry_id *id)
 {
-	struct view *v;
-	int rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
+	int rc = dir_check_empty(fs, id);
 
-	if (rc)
-		return rc;
-	int empty = dir_is_empty(fs, v, id);
-	fs->st->ops->view_end(v);
-	if (empty <= 0)
-		return empty ? empty : -ENOTEMPTY;
-	return remove_entry(fs, p, id);
+	return rc ? rc : remove_entry(fs, p, id);
 }
 
 /* What unlink (`kind` KEY) and rmdir (DIR) have in common: finds the name, and removes what it is if it is of

@@ -197,16 +197,9 @@ static int resolved_dir(struct fs *fs, const struct resolved *r, uint32_t ns, st
 /* The directory that a rename replaces must be empty. */
 static int replaced_dir(struct fs *fs, const struct entry_id *dir, struct last *last)
 {
-	struct view *v;
-	int rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
+	int rc = dir_check_empty(fs, dir);
 
-	if (rc)
-		return rc;
-	int empty = dir_is_empty(fs, v, dir);
-	fs->st->ops->view_end(v);
-	if (empty <= 0)
-		return empty ? empty : -ENOTEMPTY;
-	return last_take(fs, dir, clock_now(), last);
+	return rc ? rc : last_take(fs, dir, clock_now(), last);
 }
 
 /* The times of what moves, and of the directories that it moves between. */
@@ -357,7 +350,7 @@ static int rename_namespace(struct fs *fs, struct renaming *r)
 		return -EINVAL;
 	rebind_begin(fs);
 	if (r->new.exists)
-		rc = last_take(fs, &r->new.found.id, now, &replaced);
+		rc = replaced_dir(fs, &r->new.found.id, &replaced);
 	if (!rc)
 		rc = fs->st->ops->ns_rename(
 			fs->st, r->old.found.id.ns, r->new.ns_name, r->new.ns_len, now);

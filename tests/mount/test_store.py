@@ -293,6 +293,21 @@ class Namespaces(Test):
         self.assertEqual(os.listdir(m.root), ["two"])
         self.assertNotIn("eins", self.store.names())
 
+    def test_directories_of_another_separator_go_along(self):
+        os.mkdir(self.m / "one")
+        os.mkdir(self.m / "two")
+        for name in ("one", "two"):
+            os.mkdir(self.m / f"{name}/d")
+        self.assertErrno(errno.ENOTEMPTY, os.rmdir, self.m / "one")
+        self.assertErrno(errno.ENOTEMPTY, os.rename, self.m / "one", self.m / "two")
+        self.m.umount()
+        m = self.mount("separator=:", source=f"lmdb:{self.env}")
+        self.assertEqual(os.listdir(m / "one"), [])
+        os.rename(m / "two", m / "one")
+        self.assertEqual(os.listdir(m.root), ["one"])
+        os.rmdir(m / "one")
+        self.assertEqual(os.listdir(m.root), [])
+
     def test_no_files_in_the_root(self):
         os.mkdir(self.m / "ns")
         write(self.m / "ns/f")
