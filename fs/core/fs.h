@@ -114,6 +114,8 @@ int fs_lookup(struct fs *fs, struct node *parent, const char *name, struct node 
 	struct fs_attr *attr, double *valid);
 void fs_forget(struct fs *fs, struct node *n, uint64_t lookups);
 int fs_getattr(struct fs *fs, struct node *n, struct fs_attr *attr);
+/* Differs between two nodes that have been at one address, one after the other. */
+uint32_t fs_generation(const struct node *n);
 
 enum {
 	FS_SET_MODE = 1 << 0,

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "backends/base/clock.h"
+
 enum { CHAINS_MIN = 1024 };
 
 static size_t node_hash(uint32_t ns, unsigned kind, const void *bytes, size_t len)
@@ -45,6 +47,13 @@ static void table_insert(struct node_table *t, struct node *n)
 	n->next = *chain;
 	*chain = n;
 	t->count++;
+}
+
+/* A node that has not been in the table before. */
+static void table_insert_new(struct node_table *t, struct node *n)
+{
+	n->generation = ++t->generation;
+	table_insert(t, n);
 }
 
 static void table_take_out(struct node_table *t, struct node *n)
@@ -120,6 +129,8 @@ int node_table_init(struct node_table *t)
 		return -ENOMEM;
 	t->mask = CHAINS_MIN - 1;
 	t->count = 0;
+	/* Not what an earlier mount began with, whose file handles somebody may still have. */
+	t->generation = (uint32_t)clock_now();
 	pthread_mutex_init(&t->lock, NULL);
 	return 0;
 }
@@ -188,7 +199,7 @@ struct node *node_lookup_with(struct node_table *t, const struct entry_id *id, s
 		memcpy(n->bytes, id->bytes, id->len);
 		n->ns = id->ns;
 		n->kind = (uint8_t)id->kind;
-		table_insert(t, n);
+		table_insert_new(t, n);
 		table_resize(t);
 	}
 	n->lookups++;
@@ -209,7 +220,7 @@ int node_lookup(struct node_table *t, const struct entry_id *id, struct node **o
 			rc = -ENOMEM;
 			goto out;
 		}
-		table_insert(t, n);
+		table_insert_new(t, n);
 		table_resize(t);
 	}
 	n->lookups++;

@@ -37,6 +37,7 @@ struct node {
 	uint32_t refs; /* threads of the core that look at it */
 	uint16_t len;
 	uint8_t kind; /* enum entry_kind */
+	uint32_t generation; /* no other node at this address has had it; never changes */
 	uint32_t dirs; /* of a directory: how many are in it, */
 	uint32_t dirs_epoch; /* if it was counted in this epoch (core.h), */
 	uint32_t added, added_max; /* and no more files than this have been put into it */
@@ -49,6 +50,7 @@ struct node_table {
 	pthread_mutex_t lock;
 	struct node **chains;
 	size_t mask, count;
+	uint32_t generation; /* of the newest node */
 };
 
 /* An id with its bytes: a plain value. */

@@ -254,6 +254,11 @@ int fs_lookup(struct fs *fs, struct node *parent, const char *name, struct node 
 	return rc;
 }
 
+uint32_t fs_generation(const struct node *n)
+{
+	return n->generation;
+}
+
 void fs_forget(struct fs *fs, struct node *n, uint64_t lookups)
 {
 	bool negatives;

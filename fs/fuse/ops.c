@@ -35,6 +35,7 @@ struct fuse_entry_param ops_entry(struct fs *fs, struct node *n, const struct fs
 {
 	return (struct fuse_entry_param){
 		.ino = ops_ino(fs, n),
+		.generation = fs_generation(n),
 		.attr = attr->st,
 		.attr_timeout = attr->valid,
 		.entry_timeout = attr->valid,

@@ -201,6 +201,34 @@ static void test_links_of_large_directories(void **state)
 	env_close(&e);
 }
 
+/* What the kernel knows a node by is its address; by the generation it tells a new node there from
+ * an old one, which file handles may still name. */
+static void test_generations(void **state)
+{
+	struct fs_attr attr;
+	struct node *n, *again;
+	struct env e;
+
+	env_open(&e, '/', NULL);
+	assert_int_equal(write_file(&e, "a", "1"), 0);
+	assert_int_equal(write_file(&e, "b", "2"), 0);
+	assert_int_equal(walk(&e, "a", &n, &attr), 0);
+	uint32_t generation = fs_generation(n);
+	assert_int_equal(walk(&e, "a", &again, &attr), 0);
+	assert_ptr_equal(n, again);
+	assert_int_equal(fs_generation(n), generation);
+	assert_int_equal(move(&e, "a", "c", 0), 0);
+	assert_int_equal(fs_generation(n), generation);
+	forget(&e, n);
+	forget(&e, n);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(walk(&e, i ? "c" : "b", &n, &attr), 0);
+		assert_int_not_equal(fs_generation(n), generation);
+		forget(&e, n);
+	}
+	env_close(&e);
+}
+
 static void test_listing_skips(void **state)
 {
 	struct store_stat before, after;
@@ -471,6 +499,7 @@ int main(void)
 		cmocka_unit_test(test_rename),
 		cmocka_unit_test(test_rename_that_fails),
 		cmocka_unit_test(test_links_of_large_directories),
+		cmocka_unit_test(test_generations),
 		cmocka_unit_test(test_listing_skips),
 		cmocka_unit_test(test_listing_while_changing),
 		cmocka_unit_test(test_listing_pieces),
