@@ -171,9 +171,10 @@ static double negative_valid(struct fs *fs, struct node *parent, const char *nam
 {
 	if (why == -EINVAL) /* no key will ever have this name */
 		return FS_VALID_LONG;
-	if (fs->foreign && !fs->st->ops->prepare && negatives_add(fs->negatives, parent, name) == 0)
-		return FS_VALID_LONG;
-	return VALID_UNWATCHED;
+	/* With -o sync, what was answered with the error of storing it may be there all the same. */
+	if (!fs->foreign || fs->opt.sync || fs->st->ops->prepare)
+		return VALID_UNWATCHED;
+	return negatives_add(fs->negatives, parent, name) == 0 ? FS_VALID_LONG : VALID_UNWATCHED;
 }
 
 /* The attributes of what a name was found to be, within the same view as the name. */

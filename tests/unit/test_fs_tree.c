@@ -229,6 +229,39 @@ static void test_generations(void **state)
 	env_close(&e);
 }
 
+static int sync_fails(struct store *st, uint64_t seq)
+{
+	return -EIO;
+}
+
+/* With -o sync, what could not be made durable is there all the same, and is tried again: the kernel,
+ * which was told that it failed, looks again soon. */
+static void test_sync_that_fails(void **state)
+{
+	struct fs_options opt = {.sync = true};
+	struct store_ops broken;
+	struct fs_attr attr;
+	struct node *n;
+	double valid;
+	struct env e;
+
+	env_open(&e, '/', &opt);
+	assert_int_equal(fs_lookup(e.fs, fs_root(e.fs), "d", &n, &attr, &valid), -ENOENT);
+	assert_true(valid <= 1);
+	const struct store_ops *ops = e.st->ops;
+	broken = *ops;
+	broken.sync = sync_fails;
+	e.st->ops = &broken;
+	assert_int_equal(make_dir(&e, "d"), -EIO);
+	assert_int_equal(move(&e, "d", "e", 0), -EIO);
+	e.st->ops = ops;
+	assert_int_equal(fs_lookup(e.fs, fs_root(e.fs), "d", &n, &attr, &valid), -ENOENT);
+	assert_int_equal(walk(&e, "e", &n, &attr), 0);
+	assert_true(attr.valid <= 1);
+	forget(&e, n);
+	env_close(&e);
+}
+
 static void test_listing_skips(void **state)
 {
 	struct store_stat before, after;
@@ -500,6 +533,7 @@ int main(void)
 		cmocka_unit_test(test_rename_that_fails),
 		cmocka_unit_test(test_links_of_large_directories),
 		cmocka_unit_test(test_generations),
+		cmocka_unit_test(test_sync_that_fails),
 		cmocka_unit_test(test_listing_skips),
 		cmocka_unit_test(test_listing_while_changing),
 		cmocka_unit_test(test_listing_pieces),
