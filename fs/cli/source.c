@@ -28,6 +28,24 @@ static char *absolute(const char *path)
 	return full;
 }
 
+/* Where the name of the namespace begins. Folders and namespaces may have '#' in their names, but no
+ * name of a namespace has a '/': the first '#' counts before which there is a folder; the first at all
+ * where the environment is yet to be made. NULL: none is named. */
+static char *find_hash(char *path)
+{
+	char *slash = strrchr(path, '/'), *first = strchr(slash ? slash : path, '#');
+	struct stat st;
+
+	for (char *hash = first; hash; hash = strchr(hash + 1, '#')) {
+		*hash = '\0';
+		bool is_folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+		*hash = '#';
+		if (is_folder)
+			return hash;
+	}
+	return first;
+}
+
 static int parse_namespace(struct source *s, const char *name, char *why, size_t why_cap)
 {
 	size_t len = strlen(name);
@@ -66,7 +84,7 @@ int source_parse(struct source *s, const char *text, char *why, size_t why_cap)
 	char *path = strndup(text + skip, strlen(text) - skip);
 	if (!path)
 		goto out;
-	char *hash = strrchr(path, '#');
+	char *hash = find_hash(path);
 	if (hash)
 		*hash = '\0';
 	if (!*path) {

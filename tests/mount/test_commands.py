@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 
-from harness import (KVFS, Mount, Test, eventually, exists, is_mounted, read, reap, root_only, run,
+from harness import (KVFS, Mount, Store, Test, eventually, exists, is_mounted, read, reap, root_only, run,
                      write)
 
 CLONE_FS, CLONE_NEWNS = 0x200, 0x20000
@@ -140,6 +140,30 @@ class OfAnotherUser(Test):
             self.assertIn("another user", done.stderr)
             self.assertEqual(done.stderr.count("\n"), 1)
         self.put(m, "goes on")
+
+
+class Hashes(Test):
+    def source_of(self, text):
+        m = self.mount(source=text)
+        write(m / "k", b"v")
+        m.umount()
+
+    def test_in_the_name_of_a_namespace(self):
+        self.source_of(f"lmdb:{self.env}#x#y")  # both the first time and when it is there
+        self.source_of(f"lmdb:{self.env}#x#y")
+        self.assertEqual(self.store.dump("x#y"), {b"k": b"v"})
+        self.assertEqual(sorted(n for n in os.listdir(self.tmp) if n.startswith("env")), ["env"])
+
+    def test_in_the_name_of_a_folder(self):
+        folder = self.folder("a#b")
+        self.source_of(f"lmdb:{folder}#ns")
+        self.source_of(f"lmdb:{folder}/new#ns")
+        self.folder("a")
+        self.source_of(f"lmdb:{folder}/#other")
+        for env, names in ((folder, ["ns", "other"]), (f"{folder}/new", ["ns"])):
+            found = [n for n in Store(env).names() if not n.startswith("kvfs:")]
+            self.assertEqual(found, names)
+        self.assertEqual(os.listdir(f"{self.tmp}/a"), [])
 
 
 class NotShown(Test):
