@@ -30,7 +30,7 @@ int cli_fail(const char *command, const char *what, const char *why, ...)
 {
 	va_list ap;
 
-	fprintf(stderr, "kvfs: %s: %s: ", command, what);
+	fprintf(stderr, "kvfs: %s: %s: ", command, *what ? what : "\"\"");
 	va_start(ap, why);
 	vfprintf(stderr, why, ap);
 	va_end(ap);

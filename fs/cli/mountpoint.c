@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <libgen.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -293,6 +294,81 @@ bool file_has_line(const char *path, const char *line)
 	return found;
 }
 
+/* --- taking a mount away ------------------------------------------------------------------------
+ */
+
+static bool is_below(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+struct inner {
+	const char *dir;
+	char *found;
+};
+
+static void note_inner(void *arg, const struct table_line *l)
+{
+	struct inner *i = arg;
+
+	if (!i->found && is_below(l->dir, i->dir) && strcmp(l->dir, i->dir) != 0)
+		i->found = strdup(l->dir);
+}
+
+/* Whether a process has a file or its working directory there, as far as we may look. */
+static bool is_user(pid_t pid, const char *dir)
+{
+	char path[64], target[PATH_MAX];
+	const struct dirent *e;
+	bool is = false;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	DIR *fds = opendir(path);
+	while (fds && !is && (e = readdir(fds))) {
+		ssize_t n = readlinkat(dirfd(fds), e->d_name[0] == '.' ? "../cwd" : e->d_name,
+			target, sizeof(target) - 1);
+
+		target[n > 0 ? n : 0] = '\0';
+		is = is_below(target, dir);
+	}
+	if (fds)
+		closedir(fds);
+	return is;
+}
+
+/* Says what keeps a mount. */
+static void explain_busy(const char *resolved, char *why, size_t why_cap)
+{
+	struct inner inner = {.dir = resolved};
+	DIR *proc = opendir("/proc");
+	const struct dirent *e;
+	pid_t user = 0;
+
+	each_line(note_inner, &inner);
+	while (proc && !inner.found && !user && (e = readdir(proc))) {
+		pid_t pid = (pid_t)atoi(e->d_name);
+
+		if (pid > 0 && is_user(pid, resolved))
+			user = pid;
+	}
+	if (inner.found)
+		snprintf(why, why_cap, "it is in use: unmount %s in it first", inner.found);
+	else if (user)
+		snprintf(why, why_cap,
+			"it is in use by process %d, and maybe others: close what is "
+			"open in it",
+			(int)user);
+	else
+		snprintf(why, why_cap,
+			"it is in use: close what is open in it, and unmount what is mounted in "
+			"it");
+	if (proc)
+		closedir(proc);
+	free(inner.found);
+}
+
 /* Runs fusermount3; its words become `why`. */
 static int run_fusermount(const char *path, bool lazy, char *why, size_t why_cap)
 {
@@ -323,11 +399,14 @@ static int run_fusermount(const char *path, bool lazy, char *why, size_t why_cap
 		return -ECHILD;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
-	if (!used)
-		snprintf(why, why_cap,
-			WIFEXITED(status) && WEXITSTATUS(status) == 127
-				? "fusermount3 is missing: install the package fuse3"
-				: "it is in use, or not yours");
+	struct uppermost u = {.dir = path};
+	each_line(note_uppermost, &u);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		snprintf(why, why_cap, "fusermount3 is missing: install the package fuse3");
+	else if (u.uid != getuid())
+		snprintf(why, why_cap, "it is another user's mount");
+	else if (!used)
+		explain_busy(path, why, why_cap);
 	return -EBUSY;
 }
 
@@ -338,8 +417,9 @@ int mountpoint_unmount(const char *resolved, bool lazy, char *why, size_t why_ca
 	if (umount2(resolved, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
 		return 0;
 	int rc = -errno;
-	snprintf(why, why_cap, "%s",
-		rc == -EBUSY ? "it is in use: close what is open in it" : strerror(-rc));
+	snprintf(why, why_cap, "%s", strerror(-rc));
+	if (rc == -EBUSY)
+		explain_busy(resolved, why, why_cap);
 	return rc;
 }
 

@@ -24,7 +24,7 @@ static int parse(int argc, char **argv, const char *usage, char *sep)
 	int c;
 
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "+hs:", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "hs:", options, NULL)) != -1) {
 		if (c == 'h')
 			return cli_usage(usage, NULL);
 		if (c != 's')
@@ -59,7 +59,8 @@ int cmd_path(int argc, char **argv)
 		int rc = names_path(sep, argv[i], strlen(argv[i]), path);
 
 		if (rc)
-			status = cli_fail("path", argv[i], "%s", why(rc));
+			status = cli_fail("path", argv[i], "%s",
+				*argv[i] ? why(rc) : "a key has at least one byte");
 		else
 			puts(path);
 	}

@@ -413,17 +413,28 @@ static bool has(const struct node_id *id, const struct loaded *l, const char *na
 	return xattrs_get(l->rec.xattrs, l->rec.xattrs_len, name, &len) != NULL;
 }
 
+static const char *why_refused(const struct entry_id *id, const char *name, int rc)
+{
+	if (rc == -ENOSPC)
+		return "all attributes of a key have at most 65,536 bytes, and so have their names";
+	if (id->kind == ENTRY_DIR)
+		return strcmp(name, TTL) == 0 ? "not a number of seconds"
+					      : "of these a directory has user.kv.ttl only";
+	if (strcmp(name, METADATA) == 0)
+		return rc == -ERANGE ? "metadata has more than 65,536 bytes"
+				     : "metadata must be JSON";
+	return "not a number of seconds, or no attribute of kvfs";
+}
+
 static void log_refused(const struct node_id *id, const char *name, int rc)
 {
 	char key[256], attribute[256];
 
-	if (rc != -EINVAL && rc != -ERANGE)
+	if (rc != -EINVAL && rc != -ERANGE && rc != -ENOSPC)
 		return;
 	log_info("%s: %s refused: %s", log_bytes(id->bytes, id->id.len, key, sizeof(key)),
 		log_bytes(name, strlen(name), attribute, sizeof(attribute)),
-		strcmp(name, METADATA) != 0 ? "not a number of seconds, or no attribute of kvfs"
-			: rc == -ERANGE     ? "metadata has more than 65,536 bytes"
-					    : "metadata must be JSON");
+		why_refused(&id->id, name, rc));
 }
 
 /* The change, under fs.change. */

@@ -1,6 +1,7 @@
 """The commands among themselves: one mount after another, other people's mounts, what they say."""
 
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -164,6 +165,43 @@ class Hashes(Test):
             found = [n for n in Store(env).names() if not n.startswith("kvfs:")]
             self.assertEqual(found, names)
         self.assertEqual(os.listdir(f"{self.tmp}/a"), [])
+
+
+class Messages(Test):
+    def test_who_keeps_a_mount(self):
+        m = self.mount()
+        with open(m / "k", "w"):
+            line = self.assertFails(1, "umount", m.root)
+        self.assertIn(f"process {os.getpid()}", line)
+
+    @root_only
+    def test_what_keeps_a_mount(self):
+        m = self.mount()
+        os.mkdir(m / "d")
+        inner = self.mount(source=f"lmdb:{self.tmp}/inner#x", name=f"{os.path.basename(m.root)}/d")
+        self.assertIn(f"unmount {inner.root}", self.assertFails(1, "umount", m.root))
+        inner.umount()
+        m.umount()
+
+    def test_names(self):
+        self.assertIn('path: "": a key has', self.assertFails(1, "path", ""))
+        self.assertIn('mount: "": ', self.assertFails(1, "mount", "", self.folder("mp")))
+        self.assertEqual(run(KVFS, "path", "a:b", "-s", ":").stdout, "a/b\n")
+        self.assertEqual(run(KVFS, "key", "-s", ":", "--", "-s/b").stdout, "-s:b\n")
+
+    def test_refused_attributes(self):
+        m = self.mount()
+        os.mkdir(m / "d")
+        write(m / "k")
+        self.assertErrno(errno.EINVAL, os.setxattr, m / "d", "user.kv.metadata", b"{}")
+        self.assertErrno(errno.ENOSPC, self.fill, m / "k")
+        log = read(m.log).decode()
+        self.assertIn("d/: user.kv.metadata refused: of these a directory has user.kv.ttl", log)
+        self.assertIn("k: user.b refused: all attributes of a key have at most 65,536", log)
+
+    def fill(self, path):
+        os.setxattr(path, "user.a", bytes(40_000))
+        os.setxattr(path, "user.b", bytes(40_000))
 
 
 class NotShown(Test):
