@@ -145,6 +145,7 @@ class Refusals(Test):
 
     def test_broken_environments(self):
         self.store.put({b"%d" % i: b"v" * 500 for i in range(2000)})
+        self.store.put({b"more": b"v"})  # now the first page is not that of an empty store
         good = read(self.env + "/data.mdb")
         self.broken("random", os.urandom(100_000))
         self.broken("text", b"this is a text file\n" * 1000)
