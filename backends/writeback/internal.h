@@ -5,8 +5,9 @@
  *   view.c       reading                                 apply.c       accepting changes
  *   prepare.c    what an operation needs                 fetch.c       asking for it
  *   merge.c      what the answers change here            coverage.c    what is known to be whole
- *   upload.c     taking changes to the remote store      notify.c      telling the filesystem
- *   evict.c      making room
+ *   upload.c     taking changes to the remote store      collect.c     what is to be sent next
+ *   results.c    what became of it                       conflict.c    keeping what others wrote
+ *   evict.c      making room                             notify.c      telling the filesystem
  */
 #ifndef KVFS_WRITEBACK_INTERNAL_H
 #define KVFS_WRITEBACK_INTERNAL_H
@@ -131,12 +132,14 @@ int wb_move_tree(struct store *base, const struct entry_id *from, const struct e
 int wb_put_change(const struct entry_id *id, const struct record *rec, const struct info *info,
 	struct blob *value, struct change *out, struct record *joined, void **memory);
 bool wb_name_is_local(struct writeback *wb, const struct entry_id *id);
-bool wb_key_is_allowed(const struct entry_id *id);
 
 /* namespaces.c */
 int wb_namespaces_open(struct writeback *wb, const char *only, uint32_t *ns, char *why, size_t cap);
 void wb_namespaces_free(struct writeback *wb);
 int wb_namespaces_refresh(struct writeback *wb);
+/* Those there have ever been, by number from 0 on. */
+size_t wb_namespaces_count(struct writeback *wb);
+struct wb_ns *wb_namespace_at(struct writeback *wb, size_t i);
 int wb_ns_find(struct store *base, const void *name, size_t len, uint32_t *ns);
 int wb_ns_next(struct store *base, const void *after, size_t after_len, void *name, size_t cap,
 	size_t *len);

@@ -184,6 +184,22 @@ void wb_namespaces_free(struct writeback *wb)
 	free((void *)(uintptr_t)wb->by_number);
 }
 
+size_t wb_namespaces_count(struct writeback *wb)
+{
+	pthread_mutex_lock(&wb->book);
+	size_t n = wb->namespaces_n;
+	pthread_mutex_unlock(&wb->book);
+	return n;
+}
+
+struct wb_ns *wb_namespace_at(struct writeback *wb, size_t i)
+{
+	pthread_mutex_lock(&wb->book);
+	struct wb_ns *ns = wb->namespaces[i];
+	pthread_mutex_unlock(&wb->book);
+	return ns;
+}
+
 int wb_ns_find(struct store *base, const void *name, size_t len, uint32_t *number)
 {
 	struct writeback *wb = writeback(base);

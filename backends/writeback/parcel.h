@@ -32,6 +32,16 @@ static inline struct entry_id parcel_id(const struct parcel *p)
 	return wb_key(p->ns->keys, p->bytes, p->len);
 }
 
+/* collect.c: what is due, up to a batch of it (to be released also after a failure); and its values,
+ * which leaves out what must wait. */
+int wb_collect(struct writeback *wb, bool hurry, struct batch *b);
+int wb_load_batch(struct writeback *wb, struct batch *b, bool hurry);
+void wb_batch_release(struct batch *b);
+
+/* results.c: notes in the journal that the parcels may be there from now on; what became of them. */
+int wb_mark_sent(struct writeback *wb, struct batch *b);
+int wb_note_results(struct writeback *wb, struct batch *b);
+
 /* conflict.c: where the remote store has another value than the one that a change began from, that
  * is kept beside, as KEY.conflict-TIME. */
 int wb_keep_conflicts(struct writeback *wb, struct batch *b);
