@@ -98,7 +98,13 @@ struct want {
 };
 
 /* What a person asks a store behind a cache to do (store_ops.control). */
-enum control { CONTROL_UPLOAD_NOW, CONTROL_REFRESH, CONTROL_RETRY, CONTROL_DROP };
+enum control {
+	CONTROL_UPLOAD, /* everything is made durable here, and goes to the remote store without delay:
+			 * also what waits because it failed a moment ago */
+	CONTROL_REFRESH, /* what is cached counts as old */
+	CONTROL_RETRY, /* what the remote store has refused is tried again */
+	CONTROL_DROP, /* ... is given up: what the remote store has counts again */
+};
 
 enum change_op {
 	CHANGE_PUT, /* record and value, either of which may be "as it is" (NULL) */
@@ -237,10 +243,10 @@ struct store_ops {
 	 * now. NULL: the store is up to date always. */
 	int (*prepare)(struct store *st, struct want *want);
 
-	/* REFRESH (everything that begins with `prefix` counts as old), RETRY and DROP (the failed
-	 * upload of key `prefix`; len 0: every one). NULL: there is nothing of the kind. */
-	int (*control)(
-		struct store *st, enum control what, uint32_t ns, const void *prefix, size_t len);
+	/* Does it for one key (an ENTRY_KEY id), for every key that begins with the bytes of an
+	 * ENTRY_DIR id, or, where that is of namespace 0, for every key there is. It does not wait for
+	 * the remote store: what becomes of it, `describe` tells. NULL: there is nothing of the kind. */
+	int (*control)(struct store *st, enum control what, const struct entry_id *id);
 
 	/* More lines "name=value" for `kvfs status`. NULL: none. */
 	void (*describe)(struct store *st, FILE *out);

@@ -72,7 +72,7 @@ static int collect_ns(struct writeback *wb, struct wb_ns *ns, bool hurry, struct
 		len = id.len;
 		rc = journal_get(local, ns->journal, &id, &j);
 		if (!rc) {
-			int64_t due = due_time(wb, &j, hurry);
+			int64_t due = b->again && j.tries ? 0 : due_time(wb, &j, hurry);
 
 			++*pending;
 			*failed += j.failed;
@@ -92,12 +92,12 @@ static int collect_ns(struct writeback *wb, struct wb_ns *ns, bool hurry, struct
 	return rc == -ENOENT ? 0 : rc;
 }
 
-int wb_collect(struct writeback *wb, bool hurry, struct batch *b)
+int wb_collect(struct writeback *wb, bool hurry, bool again, struct batch *b)
 {
 	uint64_t pending = 0, failed = 0;
 	int rc = 0;
 
-	*b = (struct batch){.next_due = INT64_MAX};
+	*b = (struct batch){.next_due = INT64_MAX, .again = again};
 	for (size_t i = 0, n = wb_namespaces_count(wb); i < n && !rc; i++)
 		rc = collect_ns(wb, wb_namespace_at(wb, i), hurry, b, &pending, &failed);
 	atomic_store(&wb->pending, pending);
@@ -109,7 +109,7 @@ void wb_count_pending(struct writeback *wb)
 {
 	struct batch b;
 
-	wb_collect(wb, false, &b);
+	wb_collect(wb, false, false, &b);
 	wb_batch_release(&b);
 }
 
@@ -219,6 +219,7 @@ int wb_load_batch(struct writeback *wb, struct batch *b, bool hurry)
 		if (is_written(wb, p)) {
 			if (b->next_due > now + OPEN_AGAIN)
 				b->next_due = now + OPEN_AGAIN;
+			b->held++;
 			batch_drop(b, i);
 			continue;
 		}

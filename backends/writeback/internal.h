@@ -70,10 +70,14 @@ struct writeback {
 	pthread_cond_t work, sent;
 	/* All below: queue. */
 	bool stop, hurry; /* hurry: do not wait for upload_delay */
+	bool again; /* hurry, and the next pass tries what has failed a moment ago */
+	uint64_t
+		asked; /* passes to be finished, so that what was there when somebody asked counted */
 	int64_t next_due;
 	uint64_t passes; /* that the uploader has finished */
 	_Atomic uint64_t seq;
 	_Atomic uint64_t pending, pending_bytes, failed;
+	_Atomic uint64_t held; /* of those pending: what somebody has open for writing */
 	_Atomic int last_error; /* of the remote store, 0: it answered */
 	_Atomic int64_t offline_since;
 
@@ -186,6 +190,10 @@ void wb_upload_stop(struct writeback *wb);
 void wb_upload_expect(struct writeback *wb, int64_t due);
 int wb_sync(struct store *base, uint64_t seq);
 void wb_hurry(struct writeback *wb);
+/* A person asks: as wb_hurry(), and without waiting until what failed is due again. */
+void wb_upload_now(struct writeback *wb);
+/* Whether `pending` and `failed` are not counted yet since the last wb_upload_now(). */
+bool wb_upload_is_asked(struct writeback *wb);
 void wb_count_pending(struct writeback *wb);
 
 /* notify.c: the filesystem is told by a thread of its own, since whoever asked the remote store may

@@ -25,6 +25,8 @@ struct batch {
 	size_t n, cap;
 	uint64_t bytes;
 	int64_t next_due; /* of what is left out */
+	bool again; /* what failed a moment ago is taken too */
+	uint64_t held; /* left out, since it is open for writing */
 };
 
 static inline struct entry_id parcel_id(const struct parcel *p)
@@ -34,7 +36,7 @@ static inline struct entry_id parcel_id(const struct parcel *p)
 
 /* collect.c: what is due, up to a batch of it (to be released also after a failure); and its values,
  * which leaves out what must wait. */
-int wb_collect(struct writeback *wb, bool hurry, struct batch *b);
+int wb_collect(struct writeback *wb, bool hurry, bool again, struct batch *b);
 int wb_load_batch(struct writeback *wb, struct batch *b, bool hurry);
 void wb_batch_release(struct batch *b);
 

@@ -98,6 +98,7 @@ static int note_success(struct writeback *wb, struct parcel *p, const struct jou
 	struct record joined;
 	void *memory = NULL;
 	struct wb_entry e;
+	bool done = false;
 	size_t n = 0;
 	int rc = wb_entry_get(wb, &id, &e);
 
@@ -112,6 +113,7 @@ static int note_success(struct writeback *wb, struct parcel *p, const struct jou
 	}
 	if (j->seq == p->j.seq) {
 		journal_drop(p->ns->journal, &id, &changes[n++]);
+		done = true;
 	} else {
 		struct journal newer = *j;
 
@@ -124,6 +126,8 @@ static int note_success(struct writeback *wb, struct parcel *p, const struct jou
 	}
 	if (!rc && n)
 		rc = wb->local->ops->apply(wb->local, changes, n, NULL);
+	if (!rc && done && atomic_load(&wb->pending)) /* counted anew by the next pass */
+		atomic_fetch_sub(&wb->pending, 1);
 	free(memory);
 	wb_entry_release(&e);
 	return rc;

@@ -57,16 +57,26 @@ static void wb_stat(struct store *base, struct store_stat *out)
 
 /* --- what a person asks for --------------------------------------------------------------------- */
 
-/* Calls `fn` for each key of local namespace `number` that begins with `prefix`, until it fails. */
-static int each_key(struct writeback *wb, struct wb_ns *ns, uint32_t number, const void *prefix,
-	size_t prefix_len, int (*fn)(struct writeback *, struct wb_ns *, const struct entry_id *))
+/* Whether a key is one that `asked` means. */
+static bool is_meant(const struct entry_id *key, const struct entry_id *asked)
+{
+	return key->len >= asked->len && memcmp(key->bytes, asked->bytes, asked->len) == 0 &&
+		(asked->kind == ENTRY_DIR || key->len == asked->len);
+}
+
+/* Calls `fn` for each key of local namespace `number` that `asked` means, until it fails. */
+static int each_key(struct writeback *wb, struct wb_ns *ns, uint32_t number,
+	const struct entry_id *asked,
+	int (*fn)(struct writeback *, struct wb_ns *, const struct entry_id *))
 {
 	struct store *local = wb->local;
-	unsigned char at[STORE_KEY_MAX + 1];
-	size_t len = prefix_len;
+	unsigned char at[STORE_PREFIX_MAX + 1] = {0};
+	size_t len = asked->len;
 	int rc = 0;
 
-	memcpy(at, prefix, len);
+	if (len > STORE_KEY_MAX) /* no key is so long */
+		return 0;
+	memcpy(at, asked->bytes, len);
 	while (!rc) {
 		struct entry_id id;
 		struct view *v;
@@ -78,8 +88,7 @@ static int each_key(struct writeback *wb, struct wb_ns *ns, uint32_t number, con
 		rc = local->ops->scan_open(v, number, ENTRY_KEY, &s);
 		if (!rc) {
 			rc = local->ops->scan_seek(s, at, len, &id);
-			if (!rc &&
-				(id.len < prefix_len || memcmp(id.bytes, prefix, prefix_len) != 0))
+			if (!rc && !is_meant(&id, asked))
 				rc = -ENOENT;
 			if (!rc) {
 				memcpy(at, id.bytes, id.len);
@@ -167,48 +176,52 @@ static int drop_entry(struct writeback *wb, struct wb_ns *ns, const struct entry
 }
 
 static int control_ns(
-	struct writeback *wb, struct wb_ns *ns, enum control what, const void *prefix, size_t len)
+	struct writeback *wb, struct wb_ns *ns, enum control what, const struct entry_id *asked)
 {
 	int rc = 0;
 
 	switch (what) {
-	case CONTROL_UPLOAD_NOW:
+	case CONTROL_UPLOAD:
 		break;
 	case CONTROL_REFRESH:
-		rc = wb_uncover(wb, ns, prefix, len);
+		rc = wb_uncover(wb, ns, asked->bytes, asked->len);
 		if (!rc)
-			rc = each_key(wb, ns, ns->keys, prefix, len, make_old);
+			rc = each_key(wb, ns, ns->keys, asked, make_old);
 		break;
 	case CONTROL_RETRY:
-		rc = each_key(wb, ns, ns->journal, prefix, len, retry_entry);
+		rc = each_key(wb, ns, ns->journal, asked, retry_entry);
 		break;
 	case CONTROL_DROP:
-		rc = each_key(wb, ns, ns->journal, prefix, len, drop_entry);
+		rc = each_key(wb, ns, ns->journal, asked, drop_entry);
 		break;
 	}
 	return rc;
 }
 
-static int wb_control(
-	struct store *base, enum control what, uint32_t number, const void *prefix, size_t len)
+static int wb_control(struct store *base, enum control what, const struct entry_id *asked)
 {
+	static const struct entry_id everything = {.kind = ENTRY_DIR, .bytes = (const void *)""};
 	struct writeback *wb = writeback(base);
-	struct wb_ns *only = wb_ns(wb, number);
+	const struct wb_ns *only = wb_ns(wb, asked->ns);
 	int rc = 0;
 
-	pthread_mutex_lock(&wb->book);
-	size_t n = wb->namespaces_n;
-	if (what == CONTROL_REFRESH && !only)
+	if (what != CONTROL_REFRESH && base->readonly)
+		return -EROFS;
+	if (what == CONTROL_UPLOAD)
+		rc = wb->local->ops->sync(wb->local, UINT64_MAX);
+	if (what == CONTROL_REFRESH && !only) {
+		pthread_mutex_lock(&wb->book);
 		wb->titles_read = 1;
-	pthread_mutex_unlock(&wb->book);
-	for (size_t i = 0; i < n && !rc; i++) {
-		struct wb_ns *ns = wb->namespaces[i];
+		pthread_mutex_unlock(&wb->book);
+	}
+	for (size_t i = 0, n = wb_namespaces_count(wb); i < n && !rc; i++) {
+		struct wb_ns *ns = wb_namespace_at(wb, i);
 
 		if (!only || ns == only)
-			rc = control_ns(wb, ns, what, prefix, len);
+			rc = control_ns(wb, ns, what, only ? asked : &everything);
 	}
-	if (what != CONTROL_REFRESH && !base->readonly)
-		wb_hurry(wb);
+	if (what != CONTROL_REFRESH)
+		wb_upload_now(wb);
 	return rc;
 }
 
@@ -218,6 +231,23 @@ struct telling {
 	FILE *out;
 	unsigned shown;
 };
+
+/* "failed=REASON<tab>NAMESPACE<tab>KEY" */
+static void tell_failed_one(struct writeback *wb, const struct wb_ns *ns, const struct entry_id *id,
+	int error, struct telling *t)
+{
+	char key[256], title[256] = "";
+
+	if (!wb->one || wb->opt.fixed_n) { /* else there is only this one */
+		pthread_mutex_lock(&wb->book);
+		if (ns->title)
+			log_bytes(ns->title, ns->title_len, title, sizeof(title));
+		pthread_mutex_unlock(&wb->book);
+	}
+	fprintf(t->out, "failed=%s\t%s\t%s\n", journal_reason(error), title,
+		log_bytes(id->bytes, id->len, key, sizeof(key)));
+	t->shown++;
+}
 
 static void tell_failed(struct writeback *wb, const struct wb_ns *ns, struct telling *t)
 {
@@ -232,17 +262,12 @@ static void tell_failed(struct writeback *wb, const struct wb_ns *ns, struct tel
 		return;
 	if (local->ops->scan_open(v, ns->journal, ENTRY_KEY, &s) == 0) {
 		while (t->shown < FAILED_SHOWN && local->ops->scan_seek(s, at, len, &id) == 0) {
-			char shown[256];
 			struct journal j;
 
 			memcpy(at, id.bytes, id.len);
 			len = id.len;
-			if (journal_get(local, ns->journal, &id, &j) == 0 && j.failed) {
-				fprintf(t->out, "failed_key=%s: %s\n",
-					log_bytes(at, len, shown, sizeof(shown)),
-					journal_reason(j.error));
-				t->shown++;
-			}
+			if (journal_get(local, ns->journal, &id, &j) == 0 && j.failed)
+				tell_failed_one(wb, ns, &id, j.error, t);
 			at[len++] = '\0';
 		}
 		local->ops->scan_close(s);
@@ -255,17 +280,24 @@ static void wb_describe(struct store *base, FILE *out)
 	struct writeback *wb = writeback(base);
 	struct telling t = {out, 0};
 	int64_t since = atomic_load(&wb->offline_since);
+	const struct wb_ns *ns;
+	struct store_stat s;
 
-	fprintf(out, "uploads_pending=%" PRIu64 "\nuploads_failed=%" PRIu64 "\n",
-		atomic_load(&wb->pending), atomic_load(&wb->failed));
+	wb->local->ops->stat(wb->local, &s);
+	fprintf(out, "cache_bytes=%" PRIu64 "\ncache_size=%" PRIu64 "\n", s.bytes,
+		wb->opt.cache_size);
+	/* In this order: what is counted anew between is not missed. */
+	bool counting = wb_upload_is_asked(wb);
+	uint64_t failed = atomic_load(&wb->failed), pending = atomic_load(&wb->pending);
+	fprintf(out,
+		"uploads_counting=%d\nuploads_pending=%" PRIu64 "\nuploads_failed=%" PRIu64 "\n",
+		counting, pending > failed ? pending - failed : 0, failed);
+	fprintf(out, "uploads_open=%" PRIu64 "\n", atomic_load(&wb->held));
 	if (since)
 		fprintf(out, "offline_since=%" PRId64 "\n", since / CLOCK_SECOND);
 	wb->remote->ops->describe(wb->remote, out);
-	pthread_mutex_lock(&wb->book);
-	size_t n = wb->namespaces_n;
-	pthread_mutex_unlock(&wb->book);
-	for (size_t i = 0; atomic_load(&wb->failed) && i < n; i++)
-		tell_failed(wb, wb->namespaces[i], &t);
+	for (size_t i = 0; failed && (ns = wb_namespace_at(wb, i)); i++)
+		tell_failed(wb, ns, &t);
 }
 
 static const struct store_ops writeback_ops = {

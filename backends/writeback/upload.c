@@ -39,6 +39,25 @@ void wb_hurry(struct writeback *wb)
 	pthread_mutex_unlock(&wb->queue);
 }
 
+void wb_upload_now(struct writeback *wb)
+{
+	pthread_mutex_lock(&wb->queue);
+	wb->hurry = wb->again = true;
+	/* The pass under way may have looked already. */
+	wb->asked = wb->passes + 2;
+	wb->next_due = 0;
+	pthread_cond_broadcast(&wb->work);
+	pthread_mutex_unlock(&wb->queue);
+}
+
+bool wb_upload_is_asked(struct writeback *wb)
+{
+	pthread_mutex_lock(&wb->queue);
+	bool asked = wb->uploading && wb->passes < wb->asked;
+	pthread_mutex_unlock(&wb->queue);
+	return asked;
+}
+
 /* --- sending ---------------------------------------------------------------------------------- */
 
 struct sending {
@@ -126,13 +145,14 @@ static int send_batch(struct writeback *wb, struct batch *b)
 }
 
 /* One pass over the journals. When the next is due. */
-static int64_t pass(struct writeback *wb, bool hurry)
+static int64_t pass(struct writeback *wb, bool hurry, bool again)
 {
 	struct batch b;
-	int rc = wb_collect(wb, hurry, &b);
+	int rc = wb_collect(wb, hurry, again, &b);
 
 	if (!rc)
 		rc = wb_load_batch(wb, &b, hurry);
+	atomic_store(&wb->held, b.held);
 	if (!rc && b.n && wb->opt.keep_conflicts)
 		rc = wb_keep_conflicts(wb, &b);
 	if (!rc && b.n)
@@ -185,17 +205,19 @@ static void *upload_main(void *arg)
 		wait_due(wb);
 		if (wb->stop)
 			break;
-		bool hurry = wb->hurry;
+		bool hurry = wb->hurry, again = wb->again;
+		wb->again = false;
 		wb->next_due = INT64_MAX;
 		pthread_mutex_unlock(&wb->queue);
-		int64_t next = pass(wb, hurry);
+		int64_t next = pass(wb, hurry, again);
 		wb_evict(wb);
 		pthread_mutex_lock(&wb->queue);
 		if (next < wb->next_due)
 			wb->next_due = next;
 		if (next == INT64_MAX) /* nothing is left that could go */
 			wb->hurry = false;
-		wb->passes++;
+		if (++wb->passes < wb->asked)
+			wb->next_due = 0;
 		pthread_cond_broadcast(&wb->sent);
 	}
 	pthread_mutex_unlock(&wb->queue);

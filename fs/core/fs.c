@@ -260,6 +260,24 @@ int fs_sync(struct fs *fs)
 	return fs->opt.readonly ? 0 : fs->st->ops->sync(fs->st, UINT64_MAX);
 }
 
+int fs_control(struct fs *fs, struct node *n, enum control what)
+{
+	const struct store_ops *ops = fs->st->ops;
+	struct node_id id;
+
+	if (!ops->control)
+		return -EOPNOTSUPP;
+	int rc = node_get_id(&fs->nodes, n, &id);
+	if (rc || id.id.kind == ENTRY_KEY)
+		return rc ? rc : ops->control(fs->st, what, &id.id);
+	/* What the keys below begin with; and the key that is the directory's own, its %value. */
+	id.id.len = (uint16_t)names_dir_raw_len(fs->opt.separator, id.bytes, id.id.len);
+	bool own = id.id.len > 1 && id.bytes[id.id.len - 1] == (unsigned char)fs->opt.separator;
+	struct entry_id key = id_key(id.id.ns, id.bytes, own ? id.id.len - 1u : 0);
+	rc = ops->control(fs->st, what, &id.id);
+	return rc || !own || key.len > STORE_KEY_MAX ? rc : ops->control(fs->st, what, &key);
+}
+
 int fs_settle(struct fs *fs, int rc)
 {
 	return rc || !fs->opt.sync ? rc : fs_sync(fs);

@@ -100,6 +100,10 @@ void fs_answer_end(struct fs *fs, unsigned ticket);
  * begun. */
 int fs_make_room(struct fs *fs, uint64_t bytes);
 
+/* Asks a store behind a cache to do something about a file or, with all that is below it, a directory
+ * (store_ops.control). -EOPNOTSUPP: the store has no such thing. */
+int fs_control(struct fs *fs, struct node *n, enum control what);
+
 /* Waits until everything done so far is durable. */
 int fs_sync(struct fs *fs);
 /* The same for who asks for the whole mount: files that were closed, of which the kernel is yet to

@@ -2,6 +2,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fs/core/names.h"
 #include "fs/fuse/ops.h"
@@ -105,10 +106,43 @@ static int unknown_xattr(const char *name)
 	return strcmp(name, "user.") == 0 ? EINVAL : ENOTSUP;
 }
 
+static int control(fuse_req_t req, fuse_ino_t ino, enum control what)
+{
+	struct fs *fs = ops_fs(req);
+	uid_t uid = fuse_req_ctx(req)->uid;
+
+	if (uid != 0 && uid != getuid())
+		return -EPERM;
+	return fs_control(fs, ops_node(fs, ino), what);
+}
+
+static int set_control(fuse_req_t req, fuse_ino_t ino, const char *value, size_t size)
+{
+	static const struct {
+		const char *word;
+		enum control what;
+	} words[] = {
+		{"upload", CONTROL_UPLOAD},
+		{"retry", CONTROL_RETRY},
+		{"drop", CONTROL_DROP},
+	};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strlen(words[i].word) == size && memcmp(words[i].word, value, size) == 0)
+			return control(req, ino, words[i].what);
+	}
+	return -EINVAL;
+}
+
 void op_setxattr(
 	fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	struct fs *fs = ops_fs(req);
+
+	if (strcmp(name, CONTROL_XATTR) == 0) {
+		fuse_reply_err(req, -set_control(req, ino, value, size));
+		return;
+	}
 	int rc = fs_xattr_known(name) ? fs_make_room(fs, 0) : -unknown_xattr(name);
 
 	if (!rc)
@@ -151,6 +185,10 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	struct fs *fs = ops_fs(req);
 	bool status = ino == FUSE_ROOT_ID && strcmp(name, STATUS_XATTR) == 0;
 
+	if (strcmp(name, REFRESH_XATTR) == 0) {
+		reply_sized(req, control(req, ino, CONTROL_REFRESH), "", size);
+		return;
+	}
 	if (!status && !fs_xattr_known(name)) {
 		fuse_reply_err(
 			req, strncmp(name, "security.", 9) == 0 ? ENODATA : unknown_xattr(name));

@@ -50,6 +50,8 @@ char *status_text(struct mounted *m)
 		fprintf(out, "not_shown=%" PRIu32 " databases of other kinds\n", s.unfit);
 	if (s.error || s.left_out)
 		fprintf(out, "error=%s\n", strerror(s.error ? -s.error : -s.left_out));
+	if (st->ops->describe)
+		st->ops->describe(st, out);
 	print_namespaces(out, st);
 	if (fclose(out)) {
 		free(text);
