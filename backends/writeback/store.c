@@ -232,32 +232,30 @@ struct telling {
 	unsigned shown;
 };
 
-/* "failed=REASON<tab>NAMESPACE<tab>KEY" */
-static void tell_failed_one(struct writeback *wb, const struct wb_ns *ns, const struct entry_id *id,
-	int error, struct telling *t)
+/* The title of a namespace, where there are others: to be asked for without a view (`book`). */
+static void title_of(struct writeback *wb, const struct wb_ns *ns, char *buf, size_t cap)
 {
-	char key[256], title[256] = "";
-
-	if (!wb->one || wb->opt.fixed_n) { /* else there is only this one */
-		pthread_mutex_lock(&wb->book);
-		if (ns->title)
-			log_bytes(ns->title, ns->title_len, title, sizeof(title));
-		pthread_mutex_unlock(&wb->book);
-	}
-	fprintf(t->out, "failed=%s\t%s\t%s\n", journal_reason(error), title,
-		log_bytes(id->bytes, id->len, key, sizeof(key)));
-	t->shown++;
+	*buf = '\0';
+	if (wb->one && !wb->opt.fixed_n)
+		return;
+	pthread_mutex_lock(&wb->book);
+	if (ns->title)
+		log_bytes(ns->title, ns->title_len, buf, cap);
+	pthread_mutex_unlock(&wb->book);
 }
 
+/* "failed=REASON<tab>NAMESPACE<tab>KEY" */
 static void tell_failed(struct writeback *wb, const struct wb_ns *ns, struct telling *t)
 {
 	struct store *local = wb->local;
+	char title[256], shown[256];
 	unsigned char at[STORE_KEY_MAX + 1] = {0};
 	size_t len = 1;
 	struct view *v;
 	struct scan *s;
 	struct entry_id id;
 
+	title_of(wb, ns, title, sizeof(title));
 	if (local->ops->view_begin(local, NOW_NEVER, &v))
 		return;
 	if (local->ops->scan_open(v, ns->journal, ENTRY_KEY, &s) == 0) {
@@ -266,8 +264,11 @@ static void tell_failed(struct writeback *wb, const struct wb_ns *ns, struct tel
 
 			memcpy(at, id.bytes, id.len);
 			len = id.len;
-			if (journal_get(local, ns->journal, &id, &j) == 0 && j.failed)
-				tell_failed_one(wb, ns, &id, j.error, t);
+			if (journal_get(local, ns->journal, &id, &j) == 0 && j.failed) {
+				fprintf(t->out, "failed=%s\t%s\t%s\n", journal_reason(j.error),
+					title, log_bytes(at, len, shown, sizeof(shown)));
+				t->shown++;
+			}
 			at[len++] = '\0';
 		}
 		local->ops->scan_close(s);

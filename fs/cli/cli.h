@@ -14,6 +14,9 @@ int cmd_mount(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_sync(int argc, char **argv);
+int cmd_refresh(int argc, char **argv);
+int cmd_retry(int argc, char **argv);
+int cmd_drop(int argc, char **argv);
 int cmd_path(int argc, char **argv);
 int cmd_key(int argc, char **argv);
 
@@ -28,5 +31,9 @@ int cli_usage(const char *usage, const char *wrong, ...) __attribute__((format(p
 /* Whether the arguments of a command without options ask for its help; parses options of none.
  * Returns -1 to go on with argv[optind ...], or an exit status. */
 int cli_no_options(int argc, char **argv, const char *usage, int operands);
+
+/* The mount point of an argument, resolved and malloc'd: a kvfs is mounted there, and alive. NULL:
+ * it was said why not. */
+char *cli_mountpoint(const char *command, const char *path);
 
 #endif

@@ -6,9 +6,12 @@
 #include "fs/cli/cli.h"
 
 static const char USAGE[] = "usage: kvfs mount [-f] [-r] [-o OPTIONS] SOURCE MOUNTPOINT\n"
-			    "       kvfs umount MOUNTPOINT\n"
-			    "       kvfs status [--json] MOUNTPOINT\n"
-			    "       kvfs sync MOUNTPOINT\n"
+			    "       kvfs umount [--timeout SECONDS] MOUNTPOINT\n"
+			    "       kvfs status [--json] [--failed] MOUNTPOINT\n"
+			    "       kvfs sync [--timeout SECONDS] MOUNTPOINT\n"
+			    "       kvfs refresh MOUNTPOINT [PATH]\n"
+			    "       kvfs retry MOUNTPOINT [PATH]\n"
+			    "       kvfs drop [--yes] MOUNTPOINT [PATH]\n"
 			    "       kvfs path [-s SEPARATOR] KEY...\n"
 			    "       kvfs key [-s SEPARATOR] PATH...\n"
 			    "       kvfs --help | --version\n"
@@ -22,6 +25,9 @@ static const struct {
 	{"umount", cmd_umount},
 	{"status", cmd_status},
 	{"sync", cmd_sync},
+	{"refresh", cmd_refresh},
+	{"retry", cmd_retry},
+	{"drop", cmd_drop},
 	{"path", cmd_path},
 	{"key", cmd_key},
 };

@@ -152,9 +152,9 @@ char *mountpoint_find(bool (*is)(void *arg, const char *source), void *arg)
  */
 
 /* What is asked: writes an answer to `out`. 0 or -errno. */
-typedef int ask_fn(const char *resolved, int out);
+typedef int ask_fn(const char *resolved, const char *what, int out);
 
-static int ask_status(const char *resolved, int out)
+static int ask_status(const char *resolved, const char *what, int out)
 {
 	char text[STATUS_MAX];
 	ssize_t n = getxattr(resolved, STATUS_XATTR, text, sizeof(text));
@@ -165,7 +165,7 @@ static int ask_status(const char *resolved, int out)
 }
 
 /* fsync of the mount's root waits for the whole mount. */
-static int ask_sync(const char *resolved, int out)
+static int ask_sync(const char *resolved, const char *what, int out)
 {
 	int fd = open(resolved, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -191,7 +191,7 @@ static int read_all(int fd, char *buf, size_t cap)
 
 /* Asks in a child that is the user who mounted: without allow_other nobody else is answered, not even
  * root. The length of the answer, or -errno. */
-static int ask_as_owner(ask_fn *ask, const char *resolved, char *buf, size_t cap)
+static int ask_as_owner(ask_fn *ask, const char *resolved, const char *what, char *buf, size_t cap)
 {
 	struct uppermost u = {.dir = resolved};
 	int ends[2], status;
@@ -206,7 +206,7 @@ static int ask_as_owner(ask_fn *ask, const char *resolved, char *buf, size_t cap
 		if (setgroups(0, NULL) || setresgid(u.gid, u.gid, u.gid) ||
 			setresuid(u.uid, u.uid, u.uid))
 			_exit(EACCES);
-		_exit(-ask(resolved, ends[1]));
+		_exit(-ask(resolved, what, ends[1]));
 	}
 	close(ends[1]);
 	int n = read_all(ends[0], buf, cap);
@@ -224,7 +224,8 @@ char *mountpoint_status(const char *resolved)
 		return NULL;
 	ssize_t n = getxattr(resolved, STATUS_XATTR, text, STATUS_MAX);
 	if (n < 0)
-		n = errno == EACCES ? ask_as_owner(ask_status, resolved, text, STATUS_MAX) : -errno;
+		n = errno == EACCES ? ask_as_owner(ask_status, resolved, NULL, text, STATUS_MAX)
+				    : -errno;
 	if (n < 0) {
 		free(text);
 		errno = (int)-n;
@@ -236,9 +237,26 @@ char *mountpoint_status(const char *resolved)
 
 int mountpoint_sync(const char *resolved)
 {
-	int rc = ask_sync(resolved, -1);
+	int rc = ask_sync(resolved, NULL, -1);
 
-	return rc == -EACCES ? ask_as_owner(ask_sync, resolved, NULL, 0) : rc;
+	return rc == -EACCES ? ask_as_owner(ask_sync, resolved, NULL, NULL, 0) : rc;
+}
+
+static int ask_control(const char *path, const char *what, int out)
+{
+	char nothing[1];
+	bool refresh = strcmp(what, "refresh") == 0;
+	ssize_t rc = refresh ? lgetxattr(path, REFRESH_XATTR, nothing, sizeof(nothing))
+			     : lsetxattr(path, CONTROL_XATTR, what, strlen(what), 0);
+
+	return rc < 0 ? -errno : 0;
+}
+
+int mountpoint_control(const char *path, const char *what)
+{
+	int rc = ask_control(path, what, -1);
+
+	return rc == -EACCES ? ask_as_owner(ask_control, path, what, NULL, 0) : rc;
 }
 
 bool mountpoint_is_stale(const char *resolved)

@@ -41,6 +41,10 @@ int mountpoint_sync(const char *resolved);
 /* Reads the daemon's status (fs/fuse/status.h), malloc'd. NULL, errno, as above. */
 char *mountpoint_status(const char *resolved);
 
+/* Asks the daemon to do something (fs/fuse/status.h): `what` is upload, refresh, retry or drop, for
+ * the mount, or what `path` in it names. 0 or -errno; -EOPNOTSUPP: its store knows no such thing. */
+int mountpoint_control(const char *path, const char *what);
+
 /* The value of `name` in a status text, up to its line's end, into `buf`. False: there is none.
  * `skip`: how many of them are passed over first. */
 bool status_value(const char *status, const char *name, unsigned skip, char *buf, size_t cap);
