@@ -222,18 +222,17 @@ bool file_is_held(struct fs *fs, struct node *n)
 	return held;
 }
 
+static bool has_writers(const struct node *n)
+{
+	return n->file && n->file->writers > 0;
+}
+
+/* The store may ask until it is closed, which is after the last node has gone. */
 bool file_is_written(void *arg, const struct entry_id *id)
 {
 	struct fs *fs = arg;
-	struct node *n = node_find(&fs->nodes, id);
 
-	if (!n)
-		return false;
-	pthread_mutex_lock(&fs->nodes.lock);
-	bool written = n->file && n->file->writers > 0;
-	pthread_mutex_unlock(&fs->nodes.lock);
-	node_unref(&fs->nodes, n);
-	return written;
+	return node_test(&fs->nodes, id, has_writers);
 }
 
 /* The store's value as a blob. Node ids stand still: the caller holds fs.change. */

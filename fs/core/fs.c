@@ -129,8 +129,9 @@ int fs_close(struct fs *fs)
 		rc = c.rc;
 	/* What unlinked nodes keep is the store's to free. */
 	node_table_close_files(&fs->nodes, file_free);
-	node_table_release(&fs->nodes);
+	node_table_clear(&fs->nodes);
 	int closed = fs->st->ops->close(fs->st);
+	node_table_release(&fs->nodes); /* threads of the store have looked into it */
 	fs_free(fs);
 	return rc ? rc : closed;
 }

@@ -135,14 +135,23 @@ int node_table_init(struct node_table *t)
 	return 0;
 }
 
-void node_table_release(struct node_table *t)
+void node_table_clear(struct node_table *t)
 {
+	pthread_mutex_lock(&t->lock);
 	for (size_t i = 0; i <= t->mask; i++) {
 		for (struct node *n = t->chains[i], *next; n; n = next) {
 			next = n->next;
 			node_free(n);
 		}
+		t->chains[i] = NULL;
 	}
+	t->count = 0;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void node_table_release(struct node_table *t)
+{
+	node_table_clear(t);
 	free(t->chains);
 	pthread_mutex_destroy(&t->lock);
 }
@@ -151,9 +160,12 @@ void node_table_close_files(struct node_table *t, void (*fn)(struct open_file *f
 {
 	for (size_t i = 0; i <= t->mask; i++) {
 		for (struct node *n = t->chains[i]; n; n = n->next) {
-			if (n->file)
-				fn(n->file);
+			pthread_mutex_lock(&t->lock); /* node_test() looks */
+			struct open_file *f = n->file;
 			n->file = NULL;
+			pthread_mutex_unlock(&t->lock);
+			if (f)
+				fn(f);
 		}
 	}
 }
@@ -238,6 +250,15 @@ struct node *node_find(struct node_table *t, const struct entry_id *id)
 		n->refs++;
 	pthread_mutex_unlock(&t->lock);
 	return n;
+}
+
+bool node_test(struct node_table *t, const struct entry_id *id, bool (*is)(const struct node *n))
+{
+	pthread_mutex_lock(&t->lock);
+	const struct node *n = table_find(t, id);
+	bool yes = n && is(n);
+	pthread_mutex_unlock(&t->lock);
+	return yes;
 }
 
 bool node_is_known(struct node_table *t, const struct entry_id *id)

@@ -62,7 +62,9 @@ struct node_id {
 int node_table_init(struct node_table *t);
 /* Frees every open file that is left, by `fn`; the nodes stay. No other thread is left. */
 void node_table_close_files(struct node_table *t, void (*fn)(struct open_file *f));
-/* Frees every node that is left in the table. */
+/* Frees every node that is left in the table, which others may still search (node_test). */
+void node_table_clear(struct node_table *t);
+/* The same, and the table with them. */
 void node_table_release(struct node_table *t);
 
 /* The node of `id`, made if need be, with one lookup more. -ENOMEM. */
@@ -76,6 +78,8 @@ struct node *node_lookup_with(struct node_table *t, const struct entry_id *id, s
 
 /* The node of `id` with one ref more, NULL where the kernel does not know it. */
 struct node *node_find(struct node_table *t, const struct entry_id *id);
+/* Whether the kernel knows a node of `id`, and `is` says so of it, under the lock. */
+bool node_test(struct node_table *t, const struct entry_id *id, bool (*is)(const struct node *n));
 bool node_is_known(struct node_table *t, const struct entry_id *id);
 /* A file has been put into directory `n`. */
 void node_note_added(struct node_table *t, struct node *n);
