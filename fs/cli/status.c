@@ -10,15 +10,21 @@
 
 #include "fs/cli/cli.h"
 #include "fs/cli/mountpoint.h"
+#include "fs/cli/uploads.h"
 
-static const char USAGE[] = "usage: kvfs status [--json] MOUNTPOINT\n"
-			    "Tells what is mounted there and how much of it is not stored yet.\n";
+static const char USAGE[] =
+	"usage: kvfs status [--json] [--failed] MOUNTPOINT\n"
+	"Tells what is mounted there and how much of it is not stored yet; of a "
+	"remote\n"
+	"store, also its requests, the cache, and uploads that wait or have failed.\n"
+	"  --failed  only the uploads that have failed, one a line\n"
+	"  --json    as JSON\n";
 
 enum { VALUE_MAX = 4096 };
 
 static const struct {
 	const char *name, *label;
-	int number;
+	int number; /* 2: a time, in Unix seconds */
 } fields[] = {
 	{"source", "source", 0},
 	{"mountpoint", "mounted at", 0},
@@ -30,22 +36,72 @@ static const struct {
 	{"reads", "entries read", 1},
 	{"writes", "entries changed", 1},
 	{"commits", "commits", 1},
+	{"cache_bytes", "bytes in the cache", 1},
+	{"cache_size", "bytes it may have", 1},
+	{"uploads_pending", "uploads waiting", 1},
+	{"uploads_open", "of these open for writing", 1},
+	{"uploads_failed", "uploads failed", 1},
+	{"requests", "requests", 1},
+	{"quota", "requests per window", 1},
+	{"quota_left", "of these left", 1},
+	{"blocked_seconds", "seconds until the next", 1},
+	{"offline_since", "offline since", 2},
+	{"last_error", "last error", 0},
 };
+
+/* Requests of one kind: "requests.KIND=NUMBER", the `i`-th. */
+static bool kind_of_request(const char *status, unsigned i, char *kind, size_t cap, long long *n)
+{
+	static const char name[] = "requests.";
+
+	for (const char *line = status; *line; line += strcspn(line, "\n")) {
+		line += *line == '\n';
+		if (strncmp(line, name, sizeof(name) - 1) != 0 || i--)
+			continue;
+		const char *value = line + sizeof(name) - 1;
+		size_t len = strcspn(value, "=\n");
+
+		snprintf(kind, cap, "%.*s", (int)len, value);
+		*n = value[len] == '=' ? atoll(value + len + 1) : 0;
+		return true;
+	}
+	return false;
+}
+
+static void print_failed(const char *status)
+{
+	struct failed_upload f;
+	struct uploads u;
+	unsigned i;
+	char n[32];
+
+	uploads_read(status, &u);
+	for (i = 0; uploads_failed(status, i, &f); i++)
+		printf("%s%s%s: %s\n", f.ns, *f.ns ? ": " : "", f.key, f.reason);
+	if (u.failed > i)
+		printf("and %s more\n", uploads_number(u.failed - i, n));
+}
 
 static void print_text(const char *status)
 {
-	char value[VALUE_MAX];
+	char value[VALUE_MAX], when[32];
+	long long n;
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-		if (status_value(status, fields[i].name, 0, value, sizeof(value)))
-			printf("%-24s %s\n", fields[i].label, value);
+		if (!status_value(status, fields[i].name, 0, value, sizeof(value)))
+			continue;
+		printf("%-24s %s\n", fields[i].label,
+			fields[i].number == 2 ? uploads_time(atoll(value), when) : value);
 	}
+	for (unsigned i = 0; kind_of_request(status, i, value, sizeof(value), &n); i++)
+		printf("%-24s %s: %lld\n", i ? "" : "requests by kind", value, n);
 	for (unsigned i = 0; status_value(status, "namespace", i, value, sizeof(value)); i++)
 		printf("%-24s %s\n", i ? "" : "namespaces", value);
 	for (unsigned i = 0; status_value(status, "not_shown", i, value, sizeof(value)); i++)
 		printf("%-24s %s\n", i ? "" : "not shown", value);
 	if (status_value(status, "error", 0, value, sizeof(value)))
 		printf("%-24s %s (changes wait; it is tried again)\n", "cannot store", value);
+	print_failed(status);
 }
 
 /* A name that is no UTF-8 cannot stand in JSON as it is: each of its bytes becomes the character of
@@ -81,10 +137,45 @@ static json_t *json_list(const char *status, const char *name)
 	return list;
 }
 
+static json_t *json_failed(const char *status)
+{
+	json_t *list = json_array();
+	struct failed_upload f;
+
+	for (unsigned i = 0; uploads_failed(status, i, &f); i++) {
+		json_t *one = json_object();
+		int rc = json_object_set_new(one, "key", json_name(f.key));
+
+		rc |= json_object_set_new(one, "reason", json_name(f.reason));
+		if (*f.ns)
+			rc |= json_object_set_new(one, "namespace", json_name(f.ns));
+		if (json_array_append_new(list, one) || rc) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+/* What only remote stores have. */
+static int add_remote(json_t *all, const char *status)
+{
+	json_t *kinds = json_object();
+	char kind[VALUE_MAX];
+	long long n;
+	int rc = 0;
+
+	for (unsigned i = 0; kind_of_request(status, i, kind, sizeof(kind), &n); i++)
+		rc |= json_object_set_new(kinds, kind, json_integer(n));
+	rc |= json_object_set_new(all, "requests_by_kind", kinds);
+	return rc | json_object_set_new(all, "failed", json_failed(status));
+}
+
 static int print_json(const char *status)
 {
 	json_t *all = json_object();
 	char value[VALUE_MAX];
+	struct uploads u;
 	int rc = 0;
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
@@ -97,6 +188,9 @@ static int print_json(const char *status)
 	rc |= json_object_set_new(all, "error",
 		status_value(status, "error", 0, value, sizeof(value)) ? json_string(value)
 								       : json_null());
+	uploads_read(status, &u);
+	if (u.remote)
+		rc |= add_remote(all, status);
 	if (!rc)
 		rc = json_dumpf(all, stdout, JSON_INDENT(2));
 	putchar('\n');
@@ -104,19 +198,31 @@ static int print_json(const char *status)
 	return rc;
 }
 
+static int print_json_failed(const char *status)
+{
+	json_t *list = json_failed(status);
+	int rc = list ? json_dumpf(list, stdout, JSON_INDENT(2)) : -1;
+
+	putchar('\n');
+	json_decref(list);
+	return rc;
+}
+
 int cmd_status(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"help", no_argument, NULL, 'h'}, {"json", no_argument, NULL, 'j'}, {0}};
-	int c, json = 0;
+	static const struct option options[] = {{"help", no_argument, NULL, 'h'},
+		{"json", no_argument, NULL, 'j'}, {"failed", no_argument, NULL, 'f'}, {0}};
+	bool json = false, failed = false;
+	int c;
 
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, "hj", options, NULL)) != -1) {
 		if (c == 'h')
 			return cli_usage(USAGE, NULL);
-		if (c != 'j')
+		if (c != 'j' && c != 'f')
 			return cli_usage(USAGE, "%s: unknown option", argv[optind - 1]);
-		json = 1;
+		json = json || c == 'j';
+		failed = failed || c == 'f';
 	}
 	if (argc - optind != 1)
 		return cli_usage(
@@ -141,7 +247,9 @@ int cmd_status(int argc, char **argv)
 			error == EACCES ? "it is another user's mount" : strerror(error));
 	int rc = 0;
 	if (json)
-		rc = print_json(status);
+		rc = failed ? print_json_failed(status) : print_json(status);
+	else if (failed)
+		print_failed(status);
 	else
 		print_text(status);
 	free(status);
