@@ -204,6 +204,8 @@ static void remote_describe(struct remote *r, FILE *out)
 		fprintf(out, "quota=%" PRId64 "\nquota_left=%" PRId64 "\n", s.quota, s.remaining);
 	if (s.blocked_for)
 		fprintf(out, "blocked_seconds=%" PRId64 "\n", s.blocked_for / 1000000000 + 1);
+	if (s.offline_since)
+		fprintf(out, "offline_since=%" PRId64 "\n", s.offline_since / 1000000000);
 	if (*s.last_error)
 		fprintf(out, "last_error=%s\n", s.last_error);
 }

@@ -281,7 +281,6 @@ static void wb_describe(struct store *base, FILE *out)
 	struct writeback *wb = writeback(base);
 	struct telling t = {out, 0};
 	int64_t since = atomic_load(&wb->offline_since);
-	const struct wb_ns *ns;
 	struct store_stat s;
 
 	wb->local->ops->stat(wb->local, &s);
@@ -294,11 +293,11 @@ static void wb_describe(struct store *base, FILE *out)
 		"uploads_counting=%d\nuploads_pending=%" PRIu64 "\nuploads_failed=%" PRIu64 "\n",
 		counting, pending > failed ? pending - failed : 0, failed);
 	fprintf(out, "uploads_open=%" PRIu64 "\n", atomic_load(&wb->held));
-	if (since)
-		fprintf(out, "offline_since=%" PRId64 "\n", since / CLOCK_SECOND);
 	wb->remote->ops->describe(wb->remote, out);
-	for (size_t i = 0; failed && (ns = wb_namespace_at(wb, i)); i++)
-		tell_failed(wb, ns, &t);
+	if (since) /* the remote store may have said so itself, and sooner */
+		fprintf(out, "offline_since=%" PRId64 "\n", since / CLOCK_SECOND);
+	for (size_t i = 0, n = wb_namespaces_count(wb); failed && i < n; i++)
+		tell_failed(wb, wb_namespace_at(wb, i), &t);
 }
 
 static const struct store_ops writeback_ops = {

@@ -29,12 +29,20 @@
 static const char USAGE[] =
 	"usage: kvfs mount [-f] [-r] [-o OPTIONS] SOURCE MOUNTPOINT\n"
 	"Mounts a key-value store, and returns when the mount is usable.\n"
-	"  SOURCE    lmdb:DIR, lmdb:DIR#NAMESPACE, or just DIR[#NAMESPACE]\n"
+	"  SOURCE    lmdb:DIR[#NAMESPACE], or just DIR[#NAMESPACE]\n"
+	"            cloudflare:ACCOUNT_ID[#NAMESPACE] or cf:...\n"
+	"            wrangler:FILE[#BINDING]\n"
 	"  -f        stay in the foreground and log to standard error\n"
 	"  -r        read-only, as -o ro\n"
 	"  -o        separator=C ro sync commit_interval=MS ttl=SECONDS noinherit umask=OCTAL "
 	"uid=N gid=N\n"
-	"            allow_other nonempty log=FILE debug; kvfs(1) explains them\n";
+	"            allow_other nonempty log=FILE debug\n"
+	"            for cloudflare: and wrangler: token_file=FILE cache=DIR cache_size=BYTES "
+	"max_age=SECONDS\n"
+	"            upload_delay=SECONDS fsync=remote|local local=GLOBS timeout=SECONDS\n"
+	"            conflict=overwrite|keep endpoint=URL; for wrangler: env=NAME preview\n"
+	"            kvfs(1) explains them\n"
+	"The API token comes from CLOUDFLARE_API_TOKEN or token_file=.\n";
 
 enum {
 	DYING_MS = 1000, /* a killed daemon is no more after that */
@@ -85,6 +93,21 @@ static int parse(struct mount *m, int argc, char **argv)
 			argc - optind < 2 ? "SOURCE or MOUNTPOINT is missing"
 					  : "too many arguments");
 	return -1;
+}
+
+/* An option that would do nothing is as wrong as one that there is not: whoever wrote it expects
+ * something of it. */
+static int check_options(const struct mount *m)
+{
+	const struct remote_source *remote = m->source.remote;
+
+	if (m->opt.only_remote && !remote)
+		return cli_usage(USAGE, "option %s is for cloudflare: and wrangler: sources only",
+			m->opt.only_remote);
+	if (m->opt.only_wrangler && !(remote && remote_source_is_wrangler(remote)))
+		return cli_usage(
+			USAGE, "option %s is for wrangler: sources only", m->opt.only_wrangler);
+	return 0;
 }
 
 /* Clears away what a killed daemon left behind. */
@@ -404,6 +427,8 @@ int cmd_mount(int argc, char **argv)
 	status = source_parse(&m.source, source, why, sizeof(why))
 		? cli_fail("mount", source, "%s", why)
 		: 0;
+	if (!status)
+		status = check_options(&m);
 	if (!status && m.source.remote &&
 		remote_source_load(m.source.remote, &m.opt.remote, why, sizeof(why)))
 		status = cli_fail("mount", source, "%s", why);

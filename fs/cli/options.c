@@ -237,28 +237,32 @@ static int set_conflict(struct mount_options *o, const char *value, char *why, s
 	return 0;
 }
 
+/* Which sources an option concerns. */
+enum scope { ANY = 0, REMOTE, WRANGLER };
+
 static const struct {
 	const char *name;
 	int (*set)(struct mount_options *o, const char *value, char *why, size_t cap);
+	enum scope scope;
 } valued[] = {
-	{"separator", set_separator},
-	{"ttl", set_ttl},
-	{"uid", set_uid},
-	{"gid", set_gid},
-	{"umask", set_umask},
-	{"commit_interval", set_commit_interval},
-	{"log", set_log},
-	{"cache", set_cache},
-	{"cache_size", set_cache_size},
-	{"max_age", set_max_age},
-	{"upload_delay", set_upload_delay},
-	{"fsync", set_fsync},
-	{"local", set_local},
-	{"endpoint", set_endpoint},
-	{"token_file", set_token_file},
-	{"timeout", set_timeout},
-	{"env", set_env},
-	{"conflict", set_conflict},
+	{"separator", set_separator, ANY},
+	{"ttl", set_ttl, ANY},
+	{"uid", set_uid, ANY},
+	{"gid", set_gid, ANY},
+	{"umask", set_umask, ANY},
+	{"commit_interval", set_commit_interval, ANY},
+	{"log", set_log, ANY},
+	{"cache", set_cache, REMOTE},
+	{"cache_size", set_cache_size, REMOTE},
+	{"max_age", set_max_age, REMOTE},
+	{"upload_delay", set_upload_delay, REMOTE},
+	{"fsync", set_fsync, REMOTE},
+	{"local", set_local, REMOTE},
+	{"endpoint", set_endpoint, REMOTE},
+	{"token_file", set_token_file, REMOTE},
+	{"timeout", set_timeout, REMOTE},
+	{"env", set_env, WRANGLER},
+	{"conflict", set_conflict, REMOTE},
 };
 
 /* Options without a value: where their flag is. */
@@ -266,16 +270,17 @@ static const struct {
 	const char *name;
 	size_t flag;
 	bool value;
+	enum scope scope;
 } flags[] = {
-	{"ro", offsetof(struct mount_options, fs.readonly), true},
-	{"rw", offsetof(struct mount_options, fs.readonly), false},
-	{"sync", offsetof(struct mount_options, fs.sync), true},
-	{"async", offsetof(struct mount_options, fs.sync), false},
-	{"noinherit", offsetof(struct mount_options, fs.noinherit), true},
-	{"allow_other", offsetof(struct mount_options, allow_other), true},
-	{"nonempty", offsetof(struct mount_options, nonempty), true},
-	{"debug", offsetof(struct mount_options, debug), true},
-	{"preview", offsetof(struct mount_options, remote.preview), true},
+	{"ro", offsetof(struct mount_options, fs.readonly), true, ANY},
+	{"rw", offsetof(struct mount_options, fs.readonly), false, ANY},
+	{"sync", offsetof(struct mount_options, fs.sync), true, ANY},
+	{"async", offsetof(struct mount_options, fs.sync), false, ANY},
+	{"noinherit", offsetof(struct mount_options, fs.noinherit), true, ANY},
+	{"allow_other", offsetof(struct mount_options, allow_other), true, ANY},
+	{"nonempty", offsetof(struct mount_options, nonempty), true, ANY},
+	{"debug", offsetof(struct mount_options, debug), true, ANY},
+	{"preview", offsetof(struct mount_options, remote.preview), true, WRANGLER},
 };
 
 /* What is for the kernel. Some only root may say; mount(8) says them for everybody. */
@@ -310,11 +315,20 @@ static int add_kernel(struct mount_options *o, const char *name, char *why, size
 	return 0;
 }
 
+static void note_scope(struct mount_options *o, const char *name, enum scope scope)
+{
+	if (scope == REMOTE)
+		o->only_remote = name;
+	else if (scope == WRANGLER)
+		o->only_wrangler = name;
+}
+
 static int set_flag(struct mount_options *o, const char *name, char *why, size_t cap)
 {
 	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
 		if (strcmp(name, flags[i].name) == 0) {
 			*(bool *)((char *)o + flags[i].flag) = flags[i].value;
+			note_scope(o, flags[i].name, flags[i].scope);
 			return 0;
 		}
 	}
@@ -336,8 +350,10 @@ static int set_valued(
 	struct mount_options *o, const char *name, const char *value, char *why, size_t cap)
 {
 	for (size_t i = 0; i < sizeof(valued) / sizeof(valued[0]); i++) {
-		if (strcmp(name, valued[i].name) == 0)
+		if (strcmp(name, valued[i].name) == 0) {
+			note_scope(o, valued[i].name, valued[i].scope);
 			return valued[i].set(o, value, why, cap);
+		}
 	}
 	if (strncmp(name, "x-", 2) == 0 || strcmp(name, "comment") == 0)
 		return 0;

@@ -26,6 +26,8 @@ struct mount_options {
 	bool allow_other, nonempty, debug;
 	unsigned commit_interval_ms;
 	char *log; /* NULL: not given */
+	const char *only_remote,
+		*only_wrangler; /* the last one given that concerns such sources only */
 	char kernel[256]; /* what is for mount(2), comma-separated */
 };
 

@@ -81,6 +81,11 @@ int remote_source_parse(const char *text, struct remote_source **out, char *why,
 	return 0;
 }
 
+bool remote_source_is_wrangler(const struct remote_source *s)
+{
+	return s->wrangler;
+}
+
 void remote_source_free(struct remote_source *s)
 {
 	if (!s)

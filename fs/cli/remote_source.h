@@ -13,6 +13,7 @@ struct remote_source;
 /* *out stays NULL where the text names another kind of source. -EINVAL with one clause in `why`;
  * -ENOMEM. */
 int remote_source_parse(const char *text, struct remote_source **out, char *why, size_t why_cap);
+bool remote_source_is_wrangler(const struct remote_source *s);
 void remote_source_free(struct remote_source *s); /* NULL is fine */
 
 /* Takes the token out of CLOUDFLARE_API_TOKEN, which is wiped, or of the file that the options

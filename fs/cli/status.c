@@ -85,6 +85,7 @@ static void print_failed(const char *status)
 static void print_text(const char *status)
 {
 	char value[VALUE_MAX], when[32];
+	struct failed_upload f;
 	long long n;
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
@@ -101,6 +102,8 @@ static void print_text(const char *status)
 		printf("%-24s %s\n", i ? "" : "not shown", value);
 	if (status_value(status, "error", 0, value, sizeof(value)))
 		printf("%-24s %s (changes wait; it is tried again)\n", "cannot store", value);
+	if (uploads_failed(status, 0, &f))
+		puts("failed uploads:");
 	print_failed(status);
 }
 

@@ -117,6 +117,7 @@ struct waiting {
 	int64_t moved; /* when it last changed */
 	int64_t asked;
 	int64_t offline; /* since when, in our time, no answer came; 0 */
+	char error[256]; /* the last one of before we waited */
 };
 
 static void clear_line(struct waiting *w)
@@ -141,7 +142,7 @@ static void show(struct waiting *w, const struct uploads *u)
 /* Why nothing goes on; once. */
 static void say_why(struct waiting *w, const char *status, const struct uploads *u)
 {
-	char text[1024], n[32];
+	char text[256], n[32];
 	int64_t blocked = number(status, "blocked_seconds");
 
 	clear_line(w);
@@ -159,7 +160,8 @@ static void say_why(struct waiting *w, const char *status, const struct uploads 
 			"kvfs: %s: %s of the changes wait until nobody has the files open for "
 			"writing ...\n",
 			w->command, uploads_number(u->open, n));
-	else if (status_value(status, "last_error", 0, text, sizeof(text)))
+	else if (status_value(status, "last_error", 0, text, sizeof(text)) &&
+		strcmp(text, w->error) != 0)
 		fprintf(stderr, "kvfs: %s: it is tried again; the last error: %s\n", w->command,
 			text);
 	else
@@ -210,6 +212,10 @@ int uploads_wait(const char *command, const char *resolved, double timeout, bool
 
 	if (rc)
 		return rc;
+	char *status = mountpoint_status(resolved);
+	if (status)
+		status_value(status, "last_error", 0, w.error, sizeof(w.error));
+	free(status);
 	int64_t began = w.moved = w.asked = now_ms();
 	while ((rc = look(&w, resolved, left)) == 0) {
 		int64_t now = now_ms();
