@@ -141,15 +141,15 @@ bool node_outlived(struct lmdb_store *st, struct txn *t, const struct entry_id *
 }
 
 /* Where the value of a key goes: the database, and the key in it. */
-struct place {
+struct home {
 	MDB_dbi dbi;
 	const void *key;
 	size_t len;
 	struct nodekey packed;
 };
 
-static int place_of(
-	struct lmdb_store *st, struct txn *t, const struct entry_id *id, struct place *out)
+static int home_of(
+	struct lmdb_store *st, struct txn *t, const struct entry_id *id, struct home *out)
 {
 	struct ns *ns = ns_get(&st->namespaces, id->ns);
 
@@ -172,7 +172,7 @@ int node_put_value(struct lmdb_store *st, struct txn *t, const struct entry_id *
 	const struct blob *blob, struct node_stamp *stamp)
 {
 	MDB_val value = {.mv_size = blob ? blob_size(blob) : 0, .mv_data = NULL};
-	struct place at;
+	struct home at;
 	int rc;
 
 	if (!value.mv_size || blob_data(blob)) {
@@ -180,7 +180,7 @@ int node_put_value(struct lmdb_store *st, struct txn *t, const struct entry_id *
 			value.mv_data = (void *)(uintptr_t)blob_data(blob);
 		rc = node_put_bytes(st, t, id, &value);
 	} else {
-		rc = place_of(st, t, id, &at);
+		rc = home_of(st, t, id, &at);
 		if (rc == 0)
 			rc = txn_reserve(t, at.dbi, at.key, at.len, value.mv_size, &value.mv_data);
 		if (rc == 0)
@@ -194,8 +194,8 @@ int node_put_value(struct lmdb_store *st, struct txn *t, const struct entry_id *
 int node_put_bytes(
 	struct lmdb_store *st, struct txn *t, const struct entry_id *id, const MDB_val *value)
 {
-	struct place at;
-	int rc = place_of(st, t, id, &at);
+	struct home at;
+	int rc = home_of(st, t, id, &at);
 
 	return rc ? rc : txn_put(t, at.dbi, at.key, at.len, value->mv_data, value->mv_size);
 }

@@ -102,7 +102,7 @@ static int take(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
 
 /* Writes what has been taken under another name. The stamp stays: whether the value was the one
  * that the record was written for does not change. */
-static int place(
+static int put_taken(
 	struct lmdb_store *st, struct txn *t, const struct entry_id *id, const struct taken *e)
 {
 	struct node_stamp stamp;
@@ -154,9 +154,9 @@ static int move_one(struct lmdb_store *st, struct txn *t, const struct entry_id 
 	if (rc == 0 && m->exchange)
 		rc = take(st, t, &b, m->now, &right);
 	if (rc == 0)
-		rc = place(st, t, &b, &left);
+		rc = put_taken(st, t, &b, &left);
 	if (rc == 0)
-		rc = place(st, t, a, &right);
+		rc = put_taken(st, t, a, &right);
 	taken_release(&right);
 	taken_release(&left);
 	return rc;

@@ -133,7 +133,7 @@ static int child_at(
 	}
 	if (rc)
 		return rc;
-	if (nc->alone)
+	if (nc->single)
 		place_after(at, &found->id);
 	else
 		place_past_prefix(at, nc->skip, nc->skip_len);

@@ -391,7 +391,7 @@ static size_t piece_proof(char sep, const struct component *c, size_t k, const u
 /* `skip` bytes of the entry prove that an entry belongs to the child; 0: nothing proves it. */
 static void child_set_skip(struct name_child *out, const void *entry, size_t entry_len, size_t skip)
 {
-	out->alone = skip == 0;
+	out->single = skip == 0;
 	out->skip_len = skip ? skip : entry_len;
 	memcpy(out->skip, entry, out->skip_len);
 }

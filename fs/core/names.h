@@ -63,7 +63,7 @@ int names_resolve(char sep, const void *dir, size_t dir_len, const char *name, s
 /* One child of a directory. */
 struct name_child {
 	bool is_dir;
-	bool alone; /* see names_child() */
+	bool single; /* see names_child() */
 	size_t name_len, dir_len, skip_len;
 	char name[NAMES_NAME_MAX + 1]; /* as written, terminated */
 	unsigned char dir[NAMES_DIR_MAX]; /* where is_dir: the child's own id */
@@ -75,11 +75,11 @@ struct name_child {
  * the child is the entry itself, otherwise the directory that leads to it. The key that is `dir`
  * itself less its last separator is the child "%value" (a file).
  *
- * `skip` says how a listing goes on. Unless `alone`, every key and directory id that begins with
+ * `skip` says how a listing goes on. Unless `single`, every key and directory id that begins with
  * these bytes belongs to this same child, and the listing goes on after all of them: it is an
  * ordinary directory's own id, and for a PIECE%+ a prefix of the entry that is not much longer than
- * the piece. Where `alone`, nothing is meant of what begins with them: `skip` is the whole entry,
- * and the listing goes on at the very next one. Every file is alone, and so are some entries of a
+ * the piece. Where it is, nothing is meant of what begins with them: `skip` is the whole entry,
+ * and the listing goes on at the very next one. Every file is single, and so are some entries of a
  * PIECE%+ (its own id, and a key that is cut only because it ends in "%+").
  *
  * In byte order a PIECE%+ comes up more than once, with other children in between, but only among

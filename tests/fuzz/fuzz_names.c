@@ -68,7 +68,7 @@ static void try_name(
 		demand(t.can_dir && same(t.dir, t.dir_len, child->dir, child->dir_len));
 		try_parent(sep, dir, dir_len, child);
 	} else {
-		demand(t.can_key && child->alone &&
+		demand(t.can_key && child->single &&
 			same(t.key, t.key_len, child->skip, child->skip_len));
 	}
 }
@@ -141,7 +141,7 @@ static void try_child(char sep, const unsigned char *bytes, size_t len, bool is_
 	if (names_child(sep, bytes + 1, dir_len, bytes + 1, entry_len, is_dir, &child) != 0)
 		return;
 	try_name(sep, bytes + 1, dir_len, &child);
-	if (child.alone || child.skip_len + more > NAMES_KEY_MAX)
+	if (child.single || child.skip_len + more > NAMES_KEY_MAX)
 		return;
 	memcpy(near, child.skip, child.skip_len);
 	memcpy(near + child.skip_len, bytes + 1 + entry_len, more);

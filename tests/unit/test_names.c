@@ -113,7 +113,7 @@ static void check_child(char sep, const struct bytes *dir, const char *name, siz
 	assert_int_equal(child->name[len], '\0');
 	assert_in_range(child->skip_len, 1, entry->len);
 	assert_memory_equal(child->skip, entry->at, child->skip_len);
-	assert_true(child->alone ? child->skip_len == entry->len : child->is_dir);
+	assert_true(child->single ? child->skip_len == entry->len : child->is_dir);
 }
 
 /* One name on the way to a key: that of directory `t` in `dir`. */
@@ -162,7 +162,7 @@ static void check_walk(char sep, const struct bytes *k, const char *path)
 		dir = bytes_of(t.dir, t.dir_len, true);
 	}
 	assert_same(own.at, own.len, dir.at, dir.len);
-	assert_true(t.can_key && t.can_dir && child.alone);
+	assert_true(t.can_key && t.can_dir && child.single);
 	assert_same(t.key, t.key_len, k->at, k->len);
 }
 
@@ -355,7 +355,7 @@ static size_t family_make(struct bytes *family)
 static void test_neighbours(void **state)
 {
 	struct bytes *family = malloc(FAMILY_MAX * sizeof(*family)), *end, dir;
-	struct name_child child, before = {.alone = true}, other;
+	struct name_child child, before = {.single = true}, other;
 
 	assert_non_null(family);
 	end = family + family_make(family);
@@ -366,8 +366,8 @@ static void test_neighbours(void **state)
 			dir = bytes_of(before.dir, before.dir_len, true);
 			assert_int_equal(child_of(':', &dir, k, &other), -ENOENT);
 		}
-		if (child.alone ||
-			(!before.alone && before.skip_len == child.skip_len &&
+		if (child.single ||
+			(!before.single && before.skip_len == child.skip_len &&
 				memcmp(before.skip, child.skip, child.skip_len) == 0))
 			continue;
 		for (struct bytes *next = k + 1; next < end && next->len >= child.skip_len &&
