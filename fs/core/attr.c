@@ -249,10 +249,14 @@ static int setattr_stored(struct fs *fs, struct node *n, const struct stat *to, 
 	rc = entry_load_node(fs, n, &id.id, &l);
 	if (rc)
 		goto out;
+	struct timespec stored = l.rec.mtime;
 	uint64_t size; /* of a file that is being written: its times are newer than the store's */
 	file_overlay(fs, n, &l.rec, &size);
 	record_set(&l.rec, to, what);
-	struct change put = {.op = CHANGE_PUT, .id = id.id, .rec = &l.rec};
+	struct record rec = l.rec;
+	if (file_is_dirty(fs, n)) /* the new content's, which is not to be stored before it */
+		rec.mtime = stored;
+	struct change put = {.op = CHANGE_PUT, .id = id.id, .rec = &rec};
 	rc = fs_apply(fs, &put, 1);
 	if (!rc)
 		file_set_times(fs, n, &l.rec);

@@ -109,6 +109,33 @@ class Crash(Test):
             self.m.start()
             self.assertEqual(read(self.m / "f"), b"old" * 100_000)
 
+    def test_times_do_not_go_ahead_of_what_they_belong_to(self):
+        write(self.m / "f", b"AAAA")
+        os.utime(self.m / "f", (1000, 1000))
+        fd = os.open(self.m / "f", os.O_RDWR)
+        os.write(fd, b"BBBB")
+        os.utime(fd, (2000, 2000))
+        os.fchmod(fd, 0o600)
+        self.assertEqual(os.fstat(fd).st_mtime, 2000)
+        self.m.sync()
+        self.m.kill()
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+        self.m.start()
+        self.assertEqual(read(self.m / "f"), b"AAAA")
+        self.assertEqual(os.stat(self.m / "f").st_mtime, 1000)
+        self.assertMode(self.m / "f", 0o600)
+        with open(self.m / "f", "r+b", buffering=0) as f:
+            f.write(b"BBBB")
+            os.utime(f.fileno(), (2000, 2000))
+        self.m.sync()
+        self.m.kill()
+        self.m.start()
+        self.assertEqual(read(self.m / "f"), b"BBBB")
+        self.assertEqual(os.stat(self.m / "f").st_mtime, 2000)
+
     def test_a_crash_leaves_a_beginning_of_the_history(self):
         """Operations become durable in the order in which they were made."""
         for round_number in range(6):
