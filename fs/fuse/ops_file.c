@@ -36,6 +36,10 @@ void op_create(
 	if (!rc)
 		rc = fs_create(fs, ops_node(fs, parent), name, mode & 07777, ops_caller(req), &n,
 			&h, &attr);
+	/* It has come since the kernel last looked: now the kernel looks again, and opens it, as far as
+	 * the caller may. */
+	if (rc == -EEXIST && !(fi->flags & O_EXCL))
+		rc = -ESTALE;
 	if (rc) {
 		fuse_reply_err(req, -rc);
 	} else {

@@ -41,6 +41,19 @@ class Shared(Test):
         self.assertEqual(sorted(os.listdir(self.m.root)), ["dir", "k"])
         self.assertEqual(read(self.m / "dir/k"), b"deep")
 
+    def test_opening_what_another_program_has_just_made(self):
+        """However long ago the kernel looked for it, and found nothing."""
+        for i, flags in enumerate((0, os.O_TRUNC, os.O_EXCL)):
+            key = b"n%d" % i
+            self.assertFalse(exists(self.m / key))
+            self.store.put({key: b"foreign"})
+            if flags == os.O_EXCL:
+                self.assertErrno(errno.EEXIST, os.open, self.m / key, os.O_CREAT | os.O_RDWR | flags)
+                continue
+            fd = os.open(self.m / key, os.O_CREAT | os.O_RDWR | flags)
+            self.assertEqual(os.read(fd, 100), b"" if flags else b"foreign")
+            os.close(fd)
+
     def test_a_changed_foreign_value_of_the_same_size(self):
         write(self.m / "k", b"value one")
         self.m.sync()
