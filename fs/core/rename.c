@@ -103,6 +103,11 @@ static int inherit(struct fs *fs, struct record *rec, const struct record *repla
 	return 0;
 }
 
+static bool has_passed(const struct record *rec)
+{
+	return rec->expiration && rec->expiration <= clock_now() / CLOCK_SECOND;
+}
+
 /* Applies the changes of a rename, and those of the directories. */
 static int apply_with_parents(struct fs *fs, struct renaming *r, struct change *changes, size_t n)
 {
@@ -127,12 +132,13 @@ static int rename_file(struct fs *fs, struct renaming *r)
 	if (rc)
 		return rc;
 	rebind_begin(fs);
-	/* What has expired, and is not swept yet, gives way without an inheritance; although another
-	 * program may have made a new key of that name. */
+	/* What has expired, and is not swept yet, gives way without an inheritance, although another
+	 * program may have made a new key of that name; so does what is on its way out because its
+	 * expiration was set to a time that had passed. */
 	int left = last_take(fs, &to.id, NOW_NEVER, &replaced);
 	if (left && left != -ENOENT)
 		rc = left;
-	else if (r->new.exists && !left && !record_expired(&replaced.l.rec, clock_now()))
+	else if (r->new.exists && !left && !has_passed(&replaced.l.rec))
 		rc = inherit(fs, &m.l.rec, &replaced.l.rec);
 	if (!rc)
 		rc = node_moves_one(&fs->nodes, &r->old.found.id, &to.id, false, &moves);

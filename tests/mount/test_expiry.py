@@ -356,6 +356,18 @@ class Inheritance(ExpiryTest):
         self.assertIsNone(self.expiration("f"))
         self.assertEqual(os.listxattr(self.f), [])
 
+    def test_an_expiration_that_has_passed_is_not_inherited(self):
+        self.make("f")
+        os.setxattr(self.f, EXPIRATION, b"1000")
+        write(self.m / "new", b"new")
+        os.rename(self.m / "new", self.f)
+        self.clock.advance(5)
+        self.make("g", ttl=5)
+        self.clock.advance(6)
+        eventually(lambda: b"g" not in self.store.dump(), seconds=10)
+        self.assertEqual(read(self.f), b"new")
+        self.assertIsNone(self.expiration("f"))
+
     def test_expired_target_gives_nothing(self):
         self.clock.advance(101)
         eventually(lambda: not exists(self.f))
