@@ -282,6 +282,8 @@ int fs_setattr(struct fs *fs, struct node *n, const struct stat *to, unsigned wh
 	/* Nothing to set: an owner was "changed" to what it was, which is a change too. */
 	if (!rc && (what || !resize))
 		rc = setattr_stored(fs, n, to, what);
+	if (!rc && resize && h)
+		rc = fs_settle_write(fs, h);
 	rc = fs_settle(fs, rc);
 	return rc ? rc : fs_getattr(fs, n, attr);
 }

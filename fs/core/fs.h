@@ -203,6 +203,8 @@ int fs_write(
 int fs_flush(struct fs *fs, struct handle *h, uint32_t pid);
 /* fsync: what was written through the handle becomes the key's value, and all is durable. */
 int fs_fsync(struct fs *fs, struct handle *h);
+/* After a change of the content through the handle: with -o sync it is durable when this returns. */
+int fs_settle_write(struct fs *fs, struct handle *h);
 /* The last descriptor was closed. */
 void fs_release_file(struct fs *fs, struct handle *h);
 int fs_fallocate(struct fs *fs, struct handle *h, int mode, uint64_t off, uint64_t len);

@@ -248,6 +248,11 @@ int fs_fsync(struct fs *fs, struct handle *h)
 	return rc && is_durable(fs, h->node) ? 0 : rc;
 }
 
+int fs_settle_write(struct fs *fs, struct handle *h)
+{
+	return fs->opt.sync ? fs_fsync(fs, h) : 0;
+}
+
 /* What was closed is stored, whether the kernel has said so already or not. */
 static void publish_closed(void *arg, struct node *n)
 {
@@ -322,7 +327,9 @@ int fs_fallocate(struct fs *fs, struct handle *h, int mode, uint64_t off, uint64
 	if (size > fs->st->value_max)
 		return -EFBIG;
 	int rc = fs_make_room(fs, size);
-	return rc ? rc : file_allocate(fs, h, mode & FALLOC_FL_KEEP_SIZE ? 0 : size);
+	if (!rc)
+		rc = file_allocate(fs, h, mode & FALLOC_FL_KEEP_SIZE ? 0 : size);
+	return rc ? rc : fs_settle_write(fs, h);
 }
 
 int fs_lseek(struct fs *fs, struct node *n, uint64_t off, int whence, uint64_t *out)
@@ -375,7 +382,10 @@ int64_t fs_copy(struct fs *fs, struct node *from, uint64_t off, struct handle *t
 		len -= c.len;
 	}
 	free(c.buf);
-	return done ? done : rc;
+	if (!done)
+		return rc;
+	rc = fs_settle_write(fs, to);
+	return rc ? rc : done;
 }
 
 int fs_readlink(struct fs *fs, struct node *n, char *buf, size_t cap)

@@ -118,6 +118,9 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	struct fs *fs = ops_fs(req);
 	int rc = fs_write(fs, ops_handle(fi), (uint64_t)off, buf, size, fi->writepage);
 
+	if (!rc)
+		rc = fs_settle_write(fs, ops_handle(fi));
+
 	if (rc)
 		fuse_reply_err(req, -rc);
 	else

@@ -8,6 +8,7 @@ import sys
 import threading
 
 from harness import KVFS, Test, eventually, exists, is_mounted, read, reap, root_only, run, write
+from syscalls import fallocate
 
 
 class Crash(Test):
@@ -77,6 +78,23 @@ class Crash(Test):
         os.rename(self.m / "f0", self.m / "d/f0")
         self.m.kill()
         self.assertEqual(self.store.dump()[b"d/f0"], b"number 0")
+
+    def test_option_sync_of_an_open_file(self):
+        """Each write is on the disk when it returns, as with O_SYNC."""
+        self.m.umount()
+        self.m.options.append("sync")
+        for change, value in ((lambda fd: os.write(fd, b"value"), b"value"),
+                              (lambda fd: os.ftruncate(fd, 3), b"val"),
+                              (lambda fd: fallocate(fd, 0, 0, 4), b"val\0")):
+            self.m.start()
+            fd = os.open(self.m / "f", os.O_WRONLY | os.O_CREAT)
+            change(fd)
+            self.m.kill()
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+            self.assertEqual(self.store.dump(), {b"f": value})
 
     def test_kvfs_sync(self):
         def save(path, data):
