@@ -119,7 +119,7 @@ void file_created(struct fs *fs, struct node *n, struct open_file *spare, struct
 		file_touch(f);
 		f->held = true;
 	}
-	h->changed = f->changes;
+	h->changed = f->emptied = f->changes;
 	pthread_mutex_unlock(&f->lock);
 	if (!used)
 		file_free(spare);
@@ -486,7 +486,7 @@ static int file_store_locked(struct fs *fs, struct node *n, struct open_file *f)
 	return 0;
 }
 
-int file_store(struct fs *fs, struct node *n)
+int file_store(struct fs *fs, struct node *n, const struct handle *h)
 {
 	struct open_file *f = file_if_open(fs, n);
 	int rc = 0;
@@ -494,7 +494,7 @@ int file_store(struct fs *fs, struct node *n)
 	if (!f)
 		return 0;
 	pthread_mutex_lock(&f->lock);
-	if (f->dirty)
+	if (f->dirty && (!h || handle_is_unpublished(h)))
 		rc = file_store_locked(fs, n, f);
 	pthread_mutex_unlock(&f->lock);
 	file_drop(fs, n, false);
@@ -574,7 +574,7 @@ int file_resize(struct fs *fs, struct node *n, uint64_t size, struct handle *h)
 	bool writers = f->writers > 0;
 	pthread_mutex_unlock(&fs->nodes.lock);
 	if (!rc && !h && !writers) {
-		rc = file_store(fs, n);
+		rc = file_store(fs, n, NULL);
 		if (rc)
 			file_give_up(f);
 		file_let_go(fs, n, f);

@@ -27,8 +27,9 @@ struct open_file {
 	bool dirty; /* the store has not been given it yet */
 	struct handle *handles; /* through which it is open */
 	/* Changes of the content are counted: all, those before the store was last given it, and up
-	 * to the last one that came from a mapping, of which nobody knows through which handle. */
-	uint64_t changes, stored, mapped;
+	 * to the last one that came from a mapping, of which nobody knows through which handle, and
+	 * up to the last one that left nothing of what was there. */
+	uint64_t changes, stored, mapped, emptied;
 	bool held; /* created here, never complete: the store holds it back */
 	struct timespec mtime, ctime; /* where dirty */
 	bool known; /* the next two are set */
@@ -85,8 +86,9 @@ bool file_stored_since(struct fs *fs, struct node *n, uint64_t since);
 /* store.is_written: whether somebody has the key open for writing. `arg`: the filesystem. */
 bool file_is_written(void *arg, const struct entry_id *id);
 
-/* Gives what is dirty to the store. The caller holds fs.change. */
-int file_store(struct fs *fs, struct node *n);
+/* Gives what is dirty to the store; `h` (may be NULL): if something of it was changed through this
+ * handle. The caller holds fs.change. */
+int file_store(struct fs *fs, struct node *n, const struct handle *h);
 
 /* --- content, for those who read and write (io.c) ------------------------------------------- */
 

@@ -105,7 +105,7 @@ static void close_node(void *arg, struct node *n)
 	/* What was closed, but is not stored yet, is complete. What is still open is not, and must
 	 * not take the place of what is. */
 	if (handle_any_closed(f))
-		rc = file_store(c->fs, n);
+		rc = file_store(c->fs, n, NULL);
 	else if (!n->gone && file_is_dirty(c->fs, n))
 		log_error("%s: was open and not closed: what was written to it last is not stored; "
 			  "write it again",

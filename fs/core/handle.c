@@ -46,6 +46,8 @@ void handle_free(struct fs *fs, struct handle *h)
 void handle_touch(struct handle *h, struct open_file *f, bool emptied)
 {
 	file_touch(f);
+	if (emptied)
+		f->emptied = f->changes;
 	if (!h)
 		return;
 	h->changed = f->changes;
@@ -56,7 +58,10 @@ bool handle_is_unpublished(const struct handle *h)
 {
 	const struct open_file *f = h->file;
 
-	return h->changed > f->stored || (h->writing && f->mapped > f->stored);
+	uint64_t last = h->writing && f->mapped > h->changed ? f->mapped : h->changed;
+
+	/* Of what somebody else has emptied since nothing is left. */
+	return last > f->stored && last >= f->emptied;
 }
 
 /* What is in doubt is not known from the close itself. A close by the thread that opened it, after

@@ -212,7 +212,8 @@ static bool is_durable(struct fs *fs, struct node *n)
 	return !l.pending;
 }
 
-static int publish(struct fs *fs, struct node *n)
+/* Stores what was changed through `h` (NULL: by anybody). */
+static int publish(struct fs *fs, struct node *n, const struct handle *h)
 {
 	uint64_t size = file_pending_size(fs, n);
 	int rc = size ? fs_make_room(fs, size) : 0;
@@ -220,7 +221,7 @@ static int publish(struct fs *fs, struct node *n)
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&fs->change);
-	rc = file_store(fs, n);
+	rc = file_store(fs, n, h);
 	pthread_mutex_unlock(&fs->change);
 	return rc;
 }
@@ -235,12 +236,12 @@ static bool is_unpublished(struct handle *h)
 
 int fs_flush(struct fs *fs, struct handle *h, uint32_t pid)
 {
-	return fs_settle(fs, handle_closed(fs, h, pid) ? publish(fs, h->node) : 0);
+	return fs_settle(fs, handle_closed(fs, h, pid) ? publish(fs, h->node, h) : 0);
 }
 
 int fs_fsync(struct fs *fs, struct handle *h)
 {
-	int rc = is_unpublished(h) ? publish(fs, h->node) : 0;
+	int rc = is_unpublished(h) ? publish(fs, h->node, h) : 0;
 
 	if (rc)
 		return rc;
@@ -262,7 +263,7 @@ static void publish_closed(void *arg, struct node *n)
 	if (!f)
 		return;
 	if (handle_any_closed(f))
-		publish(fs, n);
+		publish(fs, n, NULL);
 	file_drop(fs, n, false);
 }
 
@@ -300,15 +301,14 @@ void fs_release_file(struct fs *fs, struct handle *h)
 	bool writing = h->writing;
 
 	/* Pages written through a mapping come after the close; they make the file dirty again. */
-	bool own = is_unpublished(h);
-	if (own)
-		publish(fs, n);
+	if (is_unpublished(h))
+		publish(fs, n, h);
 	/* One step with other closers and truncate(2): whoever goes last stores what is left. */
 	pthread_mutex_lock(&fs->change);
 	pthread_mutex_lock(&fs->nodes.lock);
 	bool last_writer = writing && f->writers == 1, last = f->users == 1;
 	pthread_mutex_unlock(&fs->nodes.lock);
-	int rc = own || last_writer || last ? file_store(fs, n) : 0;
+	int rc = file_store(fs, n, last_writer || last ? NULL : h);
 	if (rc && last)
 		close_failed(fs, n, f, rc);
 	if (last_writer)

@@ -190,6 +190,7 @@ static const char *stored(struct env *e, const char *key)
 static void test_release_publishes_only_its_own(void **state)
 {
 	struct handle *first, *second, *reader;
+	const struct stat empty = {0};
 	struct fs_attr attr;
 	struct node *n;
 	struct env e;
@@ -204,8 +205,16 @@ static void test_release_publishes_only_its_own(void **state)
 	assert_int_equal(fs_open_file(e.fs, n, false, false, 0, &reader), 0);
 	assert_int_equal(fs_open_file(e.fs, n, true, true, 0, &second), 0);
 	assert_int_equal(fs_write(e.fs, second, 0, "sec", 3, false), 0);
+	assert_int_equal(fs_flush(e.fs, first, 0), 0);
 	fs_release_file(e.fs, first);
 	assert_string_equal(stored(&e, "k"), "first");
+	assert_int_equal(fs_open_file(e.fs, n, true, false, 0, &first), 0);
+	assert_int_equal(fs_write(e.fs, first, 0, "lost", 4, false), 0);
+	assert_int_equal(fs_setattr(e.fs, n, &empty, FS_SET_SIZE, second, &attr), 0);
+	assert_int_equal(fs_flush(e.fs, first, 0), 0);
+	fs_release_file(e.fs, first);
+	assert_string_equal(stored(&e, "k"), "first");
+	assert_int_equal(fs_write(e.fs, second, 0, "sec", 3, false), 0);
 	assert_int_equal(fs_fsync(e.fs, reader), 0);
 	assert_int_equal(fs_flush(e.fs, reader, 0), 0);
 	fs_release_file(e.fs, reader);
