@@ -205,7 +205,12 @@ int fs_flush(struct fs *fs, struct handle *h, uint32_t pid);
 int fs_fsync(struct fs *fs, struct handle *h);
 /* After a change of the content through the handle: with -o sync it is durable when this returns. */
 int fs_settle_write(struct fs *fs, struct handle *h);
-/* The last descriptor was closed. */
+/* What could not be stored is not the file's content any more: the kernel is to forget what it has of
+ * it. The first keeps the node; the second tells the kernel, without an answer begun and after the
+ * request has been replied to, if the kernel holds the file's pages for it. */
+void fs_recall_begin(struct fs *fs, struct node *n);
+void fs_recall_end(struct fs *fs, struct node *n);
+/* The last descriptor was closed. Without an answer begun. */
 void fs_release_file(struct fs *fs, struct handle *h);
 int fs_fallocate(struct fs *fs, struct handle *h, int mode, uint64_t off, uint64_t len);
 int fs_lseek(struct fs *fs, struct node *n, uint64_t off, int whence, uint64_t *out);

@@ -14,6 +14,8 @@
 #include "fs/core/file.h"
 #include "fs/core/foreign.h"
 #include "fs/core/handle.h"
+#include "fs/core/tree.h"
+#include "fs/core/vanish.h"
 
 /* What is left of an unlinked file. -ESTALE makes the kernel look its name up again. */
 static int open_gone(struct fs *fs, struct node *n)
@@ -274,31 +276,63 @@ int fs_sync_all(struct fs *fs)
 	return fs_sync(fs);
 }
 
-/* A file that could not be stored when it was closed for the last time. The writer was told by
- * close(); what was only created must not stay behind as if it were there. The caller holds
- * fs.change. */
-static void close_failed(struct fs *fs, struct node *n, struct open_file *f, int error)
+/* What was only created must not stay behind as if it were there. Under fs.change. */
+static void remove_created(struct fs *fs, const struct entry_id *id)
+{
+	struct change remove = {.op = CHANGE_REMOVE, .id = *id};
+	struct last last = {0};
+
+	rebind_begin(fs);
+	int rc = last_take(fs, id, NOW_NEVER, &last);
+	if (!rc)
+		rc = fs_apply(fs, &remove, 1);
+	if (!rc)
+		tree_unlink_node(fs, id, &last);
+	rebind_end(fs);
+	last_release(&last);
+}
+
+/* A file that could not be stored when its last writer closed it, who was told by close(). The
+ * caller holds fs.change, and tells the kernel after it has let go of that. True: *created has been
+ * removed again. */
+static bool close_failed(
+	struct fs *fs, struct node *n, struct open_file *f, int error, struct node_id *created)
 {
 	char key[256];
-	struct node_id id;
+	bool removed = false;
 
-	if (node_get_id(&fs->nodes, n, &id) == 0) {
+	if (node_get_id(&fs->nodes, n, created) == 0) {
 		log_error("%s: its last changes are lost: %s; write it again",
-			log_bytes(id.bytes, id.id.len, key, sizeof(key)), strerror(-error));
-		if (file_is_held(fs, n)) {
-			struct change remove = {.op = CHANGE_REMOVE, .id = id.id};
-
-			fs_apply(fs, &remove, 1);
-		}
+			log_bytes(created->bytes, created->id.len, key, sizeof(key)),
+			strerror(-error));
+		removed = file_is_held(fs, n);
+		if (removed)
+			remove_created(fs, &created->id);
 	}
 	file_give_up(f);
+	return removed;
+}
+
+void fs_recall_begin(struct fs *fs, struct node *n)
+{
+	node_ref(&fs->nodes, n);
+}
+
+void fs_recall_end(struct fs *fs, struct node *n)
+{
+	if (fs->notify) {
+		fs_answers_drain(fs);
+		fs->notify->inode(fs->notify_arg, n, true);
+	}
+	node_unref(&fs->nodes, n);
 }
 
 void fs_release_file(struct fs *fs, struct handle *h)
 {
 	struct node *n = h->node;
 	struct open_file *f = h->file;
-	bool writing = h->writing;
+	bool writing = h->writing, removed = false;
+	struct node_id id;
 
 	/* Pages written through a mapping come after the close; they make the file dirty again. */
 	if (is_unpublished(h))
@@ -309,13 +343,20 @@ void fs_release_file(struct fs *fs, struct handle *h)
 	bool last_writer = writing && f->writers == 1, last = f->users == 1;
 	pthread_mutex_unlock(&fs->nodes.lock);
 	int rc = file_store(fs, n, last_writer || last ? NULL : h);
-	if (rc && last)
-		close_failed(fs, n, f, rc);
+	bool failed = rc && (last_writer || last);
+	if (failed)
+		removed = close_failed(fs, n, f, rc, &id);
 	if (last_writer)
 		file_let_go(fs, n, f);
+	if (failed)
+		fs_recall_begin(fs, n);
 	handle_free(fs, h);
 	file_drop(fs, n, writing);
 	pthread_mutex_unlock(&fs->change);
+	if (failed)
+		fs_recall_end(fs, n);
+	if (removed)
+		vanish_key(fs, &id.id);
 }
 
 int fs_fallocate(struct fs *fs, struct handle *h, int mode, uint64_t off, uint64_t len)

@@ -71,8 +71,13 @@ void op_setattr(
 	unsigned ticket = fs_answer_begin(fs);
 	if (!rc)
 		rc = fs_setattr(fs, ops_node(fs, ino), to, what, h, &attr);
+	bool recall = rc && (what & FS_SET_SIZE);
+	if (recall) /* who looked meanwhile may have seen a size that has come to nothing */
+		fs_recall_begin(fs, ops_node(fs, ino));
 	reply_attr(req, rc, &attr);
 	fs_answer_end(fs, ticket);
+	if (recall)
+		fs_recall_end(fs, ops_node(fs, ino));
 }
 
 void op_readlink(fuse_req_t req, fuse_ino_t ino)

@@ -339,6 +339,28 @@ class FullDisk(Test):
             self.assertEqual(read(m / f"f{i}"), bytes([i]) + block[1:])
 
     @root_only
+    def test_what_close_refused_is_not_shown(self):
+        m = self.mount()
+        write(m / "k", b"old content")
+        m.sync()
+        for name in ("k", "new"):
+            fd = os.open(m / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            with self.assertRaises(OSError) as caught:
+                try:
+                    for _ in range(self.SIZE >> 20):
+                        os.write(fd, b"N" * (1 << 20))
+                finally:
+                    os.close(fd)
+            self.assertEqual(caught.exception.errno, errno.ENOSPC)
+        eventually(lambda: "new: its last changes are lost" in read(m.log).decode(), seconds=30)
+        eventually(lambda: not exists(m / "new"))
+        eventually(lambda: os.stat(m / "k").st_size == len(b"old content"))
+        self.assertEqual(read(m / "k"), b"old content")
+        self.assertEqual(os.listdir(m.root), ["k"])
+        self.assertEqual(os.getxattr(m / "k", "user.kv.state"), b"synced")
+        self.assertEqual(self.store.dump(), {b"k": b"old content"})
+
+    @root_only
     def test_what_close_acknowledged_is_kept(self):
         m = self.mount()
         code = ("import os,sys\nfor i in range(4000):\n"
