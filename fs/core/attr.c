@@ -253,6 +253,7 @@ static int setattr_stored(struct fs *fs, struct node *n, const struct stat *to, 
 	uint64_t size; /* of a file that is being written: its times are newer than the store's */
 	file_overlay(fs, n, &l.rec, &size);
 	record_set(&l.rec, to, what);
+	entry_linger(&l.rec);
 	struct record rec = l.rec;
 	if (file_is_dirty(fs, n)) /* the new content's, which is not to be stored before it */
 		rec.mtime = stored;

@@ -25,6 +25,14 @@ void entry_own_ino(struct fs *fs, struct record *rec)
 		rec->ino = fs->st->ops->new_ino(fs->st);
 }
 
+void entry_linger(struct record *rec)
+{
+	static const int64_t LINGER = CLOCK_SECOND * 9LL / 10;
+
+	if (rec->visible_ns)
+		rec->visible_ns = clock_now() + LINGER;
+}
+
 void entry_begin_life(struct record *rec)
 {
 	if (!(rec->flags & RECORD_DEFAULT_TTL))

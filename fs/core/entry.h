@@ -50,6 +50,10 @@ uint32_t entry_default_mode(struct fs *fs, enum entry_kind kind);
 /* Whether somebody has set attributes of this directory that another one would not have. */
 bool entry_is_set(struct fs *fs, const struct record *dir);
 
+/* Where the record's expiration had passed when it was set (visible_ns): the key lives on for a
+ * moment from now, since whoever restores it may have more to do to it. */
+void entry_linger(struct record *rec);
+
 /* A new key's default time to live (RECORD_DEFAULT_TTL) begins now. */
 void entry_begin_life(struct record *rec);
 

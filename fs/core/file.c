@@ -475,6 +475,7 @@ static int file_store_locked(struct fs *fs, struct node *n, struct open_file *f)
 	l.rec.mtime = f->mtime;
 	l.rec.ctime = later(l.rec.ctime, f->ctime);
 	entry_begin_life(&l.rec);
+	entry_linger(&l.rec);
 	struct change put = {.op = CHANGE_PUT, .id = id.id, .rec = &l.rec, .value = f->blob};
 	rc = fs_apply(fs, &put, 1);
 	loaded_release(&l);

@@ -51,6 +51,7 @@ static int moving_file_load(struct fs *fs, const struct entry_id *id, struct mov
 		node_unref(&fs->nodes, n);
 	}
 	m->l.rec.ctime = clock_timespec(clock_now());
+	entry_linger(&m->l.rec);
 	entry_own_ino(fs, &m->l.rec);
 	return 0;
 fail:

@@ -7,6 +7,7 @@
 #include "backends/base/clock.h"
 #include "backends/base/log.h"
 #include "fs/core/entry.h"
+#include "fs/core/file.h"
 #include "fs/core/tree.h"
 #include "fs/core/vanish.h"
 
@@ -70,7 +71,9 @@ static int expire(struct fs *fs, const struct entry_id *id, int64_t now)
 		rc = rc == -ENOENT ? -EAGAIN : rc;
 		goto out;
 	}
-	if (!record_expired(&last.l.rec, now)) {
+	/* What is being restored lives until it is closed (entry_linger). */
+	bool restored = last.l.rec.visible_ns && file_is_written(fs, id);
+	if (restored || !record_expired(&last.l.rec, now)) {
 		rc = -EAGAIN;
 	} else if (last.l.fresh) { /* another program has written it since, and nobody has looked */
 		rc = renew(fs, id);

@@ -32,9 +32,6 @@ enum {
 
 static const char METADATA[] = KV "metadata", EXPIRATION[] = KV "expiration", TTL[] = KV "ttl";
 
-/* A key's restore must be able to finish: what has expired already disappears a moment later. */
-static const int64_t LINGER = CLOCK_SECOND * 9LL / 10;
-
 bool fs_xattr_known(const char *name)
 {
 	return strncmp(name, "user.", 5) == 0 && name[5];
@@ -262,7 +259,8 @@ static void set_expiration(struct record *rec, int64_t expiration)
 	rec->flags &= ~(uint32_t)RECORD_DEFAULT_TTL;
 	rec->default_ttl = 0;
 	rec->expiration = expiration;
-	rec->visible_ns = expiration && expiration * CLOCK_SECOND <= now ? now + LINGER : 0;
+	rec->visible_ns = expiration && expiration * CLOCK_SECOND <= now;
+	entry_linger(rec);
 }
 
 static int set_dir_ttl(struct record *rec, const void *value, size_t len)
@@ -455,6 +453,7 @@ static int change_xattr(
 	else
 		rc = set_one(fs->st, id.id.kind, &l.rec, name, value, len);
 	if (!rc) {
+		entry_linger(&l.rec);
 		l.rec.ctime = clock_timespec(clock_now());
 		struct change put = {.op = CHANGE_PUT, .id = id.id, .rec = &l.rec};
 		if (gone)

@@ -285,6 +285,26 @@ class Gone(ExpiryTest):
         eventually(lambda: self.store.dump() == {}, seconds=10)
 
 
+    def test_restoring_what_has_passed_slowly(self):
+        """A restore may take its time, as long as it is under way."""
+        with open(self.m / "tmp", "wb", buffering=0) as f:
+            os.setxattr(f.fileno(), EXPIRATION, b"%d" % (NOW - 1))
+            for _ in range(5):
+                f.write(b"part")
+                self.clock.advance(5)
+                os.listdir(self.m.root)
+            self.assertEqual(os.fstat(f.fileno()).st_nlink, 1)
+        for _ in range(4):
+            self.clock.advance(0.5)
+            os.utime(self.m / "tmp", (NOW, NOW))
+        os.rename(self.m / "tmp", self.f)
+        self.clock.advance(0.5)
+        self.assertEqual(read(self.f), b"part" * 5)
+        self.clock.advance(5)
+        eventually(lambda: not exists(self.f))
+        eventually(lambda: self.store.dump() == {}, seconds=10)
+
+
 class Inheritance(ExpiryTest):
     def setUp(self):
         super().setUp()
