@@ -110,6 +110,10 @@ int fs_sync(struct fs *fs);
  * say so, are stored first. */
 int fs_sync_all(struct fs *fs);
 
+/* Says in the log why `name` in a directory, or the node itself (NULL), got `rc`, where that is for its
+ * name or its size. A few lines in some seconds at most. */
+void fs_log_refused(struct fs *fs, struct node *n, const char *name, int rc);
+
 /* --- nodes: each success of lookup, create, mkdir, ... counts one lookup ------------------------
  */
 

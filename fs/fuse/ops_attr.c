@@ -74,6 +74,7 @@ void op_setattr(
 	bool recall = rc && (what & FS_SET_SIZE);
 	if (recall) /* who looked meanwhile may have seen a size that has come to nothing */
 		fs_recall_begin(fs, ops_node(fs, ino));
+	fs_log_refused(fs, ops_node(fs, ino), NULL, rc);
 	reply_attr(req, rc, &attr);
 	fs_answer_end(fs, ticket);
 	if (recall)

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (!rc)
 		rc = fs_lookup(fs, ops_node(fs, parent), name, &n, &attr, &valid);
 
+	fs_log_refused(fs, ops_node(fs, parent), name, rc == -EINVAL ? 0 : rc);
 	if (rc == -ENOENT && valid > 0) {
 		struct fuse_entry_param absent = {.ino = 0, .entry_timeout = valid};
 
@@ -74,6 +76,7 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	if (!rc)
 		rc = fs_mkdir(
 			fs, ops_node(fs, parent), name, mode & 07777, ops_caller(req), &n, &attr);
+	fs_log_refused(fs, ops_node(fs, parent), name, rc);
 	reply_entry(req, rc, n, &attr);
 	fs_answer_end(fs, ticket);
 }
@@ -92,6 +95,7 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 	if (!rc)
 		rc = fs_mknod(fs, ops_node(fs, parent), name, mode, rdev, target, ops_caller(req),
 			&n, &attr);
+	fs_log_refused(fs, ops_node(fs, parent), name, rc);
 	reply_entry(req, rc, n, &attr);
 	fs_answer_end(fs, ticket);
 }
@@ -143,6 +147,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	if (!rc)
 		rc = fs_rename(
 			fs, ops_node(fs, parent), name, ops_node(fs, newparent), newname, flags);
+	if (!(flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)))
+		fs_log_refused(fs, ops_node(fs, newparent), newname, rc);
 	fuse_reply_err(req, -rc);
 }
 

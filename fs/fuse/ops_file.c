@@ -40,6 +40,7 @@ void op_create(
 	 * the caller may. */
 	if (rc == -EEXIST && !(fi->flags & O_EXCL))
 		rc = -ESTALE;
+	fs_log_refused(fs, ops_node(fs, parent), name, rc);
 	if (rc) {
 		fuse_reply_err(req, -rc);
 	} else {
@@ -121,6 +122,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	if (!rc)
 		rc = fs_settle_write(fs, ops_handle(fi));
 
+	fs_log_refused(fs, ops_node(fs, ino), NULL, rc);
 	if (rc)
 		fuse_reply_err(req, -rc);
 	else
@@ -154,7 +156,10 @@ void op_fallocate(
 {
 	struct fs *fs = ops_fs(req);
 
-	fuse_reply_err(req, -fs_fallocate(fs, ops_handle(fi), mode, (uint64_t)off, (uint64_t)len));
+	int rc = fs_fallocate(fs, ops_handle(fi), mode, (uint64_t)off, (uint64_t)len);
+
+	fs_log_refused(fs, ops_node(fs, ino), NULL, rc);
+	fuse_reply_err(req, -rc);
 }
 
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)

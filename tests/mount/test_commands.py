@@ -199,6 +199,24 @@ class Messages(Test):
         self.assertIn("d/: user.kv.metadata refused: of these a directory has user.kv.ttl", log)
         self.assertIn("k: user.b refused: all attributes of a key have at most 65,536", log)
 
+    def test_refused_names_and_sizes(self):
+        m = self.mount("separator=:")
+        os.makedirs(m / f"d/{'e' * 250}")
+        long = m / f"d/{'e' * 250}/{'f' * 250}"
+        os.mkdir(long)
+        self.assertErrno(errno.ENAMETOOLONG, write, f"{long}/{'g' * 100}")
+        self.assertErrno(errno.EINVAL, write, m / "d/x%2F%2E")
+        write(m / "d/k", b"v")
+        self.assertErrno(errno.EFBIG, os.truncate, m / "d/k", 1 << 40)
+        self.assertEqual(read(m / "d/k"), b"v")
+        log = read(m.log).decode()
+        self.assertRegex(log, r"d:e+:f+:g+: refused: its key would have more than 512 bytes")
+        self.assertRegex(log, r"d:x%2F%2E: refused: no key has this name")
+        self.assertRegex(log, r"d:k: refused: a value has at most \d+ bytes")
+        for i in range(1000):
+            self.assertErrno(errno.EINVAL, write, m / f"d/{i}%2E")
+        self.assertLess(read(m.log).count(b"refused"), 50)
+
     def fill(self, path):
         os.setxattr(path, "user.a", bytes(40_000))
         os.setxattr(path, "user.b", bytes(40_000))
