@@ -81,7 +81,7 @@ static bool is_conflict(const struct parcel *p, const struct remote_value *v)
 
 static int keep_some(struct writeback *wb, struct parcel *const *parcels, size_t n)
 {
-	struct remote_name names[REMOTE_GET_MAX];
+	struct remote_name names[REMOTE_GET_MAX] = {0};
 	struct remote_value values[REMOTE_GET_MAX] = {0};
 
 	for (size_t i = 0; i < n; i++)

@@ -85,7 +85,7 @@ def pipe_times(case, plain, mount):
 
 def large_folder(case, plain, mount):
     links = [[re.sub(r"~ d n\d+ ", "~ d ", c) for c in s.changes] for s in (plain, mount)]
-    return re.match("(fill|filldirs) ", plain.text) and links[0] == links[1]
+    return re.match("(fill|filldirs|removewhile) ", plain.text) and links[0] == links[1]
 
 
 # (name, the tests in which it must occur, whether a step's difference is this one, and why it is
