@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "backends/base/clock.h"
+#include "backends/base/log.h"
 #include "backends/writeback/internal.h"
 
 static const char METADATA[] = "user.kv.metadata";
@@ -21,6 +22,7 @@ struct merging {
 	struct change *changes;
 	struct record *records;
 	void **memory;
+	bool *told; /* the filesystem is to hear of this change, once it can be seen */
 	size_t n, cap;
 	struct blob *empty; /* stands for values that are not here */
 };
@@ -32,8 +34,10 @@ static int merging_init(
 	m->changes = calloc(cap, sizeof(*m->changes));
 	m->records = calloc(cap, sizeof(*m->records));
 	m->memory = calloc(cap, sizeof(*m->memory));
-	return m->changes && m->records && m->memory ? blob_new(wb->local->blobs, &m->empty)
-						     : -ENOMEM;
+	m->told = calloc(cap, sizeof(*m->told));
+	return m->changes && m->records && m->memory && m->told
+		? blob_new(wb->local->blobs, &m->empty)
+		: -ENOMEM;
 }
 
 static void merging_release(struct merging *m)
@@ -43,6 +47,7 @@ static void merging_release(struct merging *m)
 	free(m->changes);
 	free(m->records);
 	free(m->memory);
+	free(m->told);
 	blob_unref(m->empty);
 }
 
@@ -52,6 +57,8 @@ static int merging_apply(struct merging *m)
 	int rc = m->n ? local->ops->apply(local, m->changes, m->n, NULL) : 0;
 
 	for (size_t i = 0; i < m->n; i++) {
+		if (!rc && m->told[i])
+			wb_changed(m->wb, &m->changes[i].id, m->changes[i].op == CHANGE_REMOVE);
 		free(m->memory[i]);
 		m->memory[i] = NULL;
 	}
@@ -60,14 +67,20 @@ static int merging_apply(struct merging *m)
 }
 
 static int merging_put(struct merging *m, const struct entry_id *id, const struct record *rec,
-	const struct info *info, struct blob *value)
+	const struct info *info, struct blob *value, bool tell)
 {
 	int rc = wb_put_change(
 		id, rec, info, value, &m->changes[m->n], &m->records[m->n], &m->memory[m->n]);
 
 	if (!rc)
-		m->n++;
+		m->told[m->n++] = tell;
 	return rc;
+}
+
+static void merging_remove(struct merging *m, const struct entry_id *id)
+{
+	m->changes[m->n] = (struct change){.op = CHANGE_REMOVE, .id = *id};
+	m->told[m->n++] = true;
 }
 
 /* The attributes of a key that somebody else made. */
@@ -138,6 +151,14 @@ static bool is_pinned(const struct merging *m, const struct wb_entry *e)
 	return e->exists && e->info.pinned > m->asked;
 }
 
+/* Whether what is known was asked for after this answer was. */
+static bool is_overtaken(const struct merging *m, const struct wb_entry *e)
+{
+	int64_t known = e->info.seen > e->info.read ? e->info.seen : e->info.read;
+
+	return e->exists && known > m->asked && known <= clock_now();
+}
+
 /* --- listings --------------------------------------------------------------------------------- */
 
 static int merge_listed(struct merging *m, const struct remote_key *key)
@@ -148,7 +169,7 @@ static int merge_listed(struct merging *m, const struct remote_key *key)
 
 	if (rc)
 		return rc;
-	if (is_ours(m, &id, &e) || is_pinned(m, &e) ||
+	if (is_ours(m, &id, &e) || is_pinned(m, &e) || is_overtaken(m, &e) ||
 		(!e.exists && wb_is_removed(m->wb, m->ns, &id, m->asked)))
 		goto out;
 	if (!e.exists) {
@@ -164,9 +185,7 @@ static int merge_listed(struct merging *m, const struct remote_key *key)
 		if (e.exists && changed)
 			e.rec.ctime = clock_timespec(clock_now());
 		e.info.seen = m->asked;
-		rc = merging_put(m, &id, &e.rec, &e.info, e.exists ? NULL : m->empty);
-		if (!rc && e.exists)
-			wb_changed(m->wb, &id, false);
+		rc = merging_put(m, &id, &e.rec, &e.info, e.exists ? NULL : m->empty, e.exists);
 	}
 out:
 	wb_entry_release(&e);
@@ -181,10 +200,9 @@ static int merge_unlisted(struct merging *m, const struct entry_id *id)
 
 	if (rc)
 		return rc;
-	if (e.exists && !is_ours(m, id, &e) && !is_pinned(m, &e) && !e.rec.visible_ns) {
-		m->changes[m->n++] = (struct change){.op = CHANGE_REMOVE, .id = *id};
-		wb_changed(m->wb, id, true);
-	}
+	if (e.exists && !is_ours(m, id, &e) && !is_pinned(m, &e) && !is_overtaken(m, &e) &&
+		!e.rec.visible_ns)
+		merging_remove(m, id);
 	wb_entry_release(&e);
 	return 0;
 }
@@ -247,6 +265,22 @@ static int merge_gap(struct merging *m, unsigned char *at, size_t *len,
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/* What is not in order would make others vanish. */
+static bool is_sound(const struct remote_page *page, const struct remote_name *prefix)
+{
+	for (size_t i = 0; i < page->n; i++) {
+		const struct remote_key *key = &page->keys[i];
+
+		if (!key->len || key->len > STORE_KEY_MAX || key->len < prefix->len ||
+			(prefix->len && memcmp(key->bytes, prefix->bytes, prefix->len) != 0))
+			return false;
+		struct entry_id last = i ? wb_key(0, key[-1].bytes, key[-1].len) : wb_key(0, "", 0);
+		if (i && compare(&last, key) >= 0)
+			return false;
+	}
+	return true;
+}
+
 int wb_merge_page(struct writeback *wb, struct wb_ns *ns, const struct remote_page *page,
 	const struct remote_name *after, const struct remote_name *prefix, int64_t asked)
 {
@@ -255,6 +289,10 @@ int wb_merge_page(struct writeback *wb, struct wb_ns *ns, const struct remote_pa
 	size_t len = begin->len;
 	struct merging m;
 
+	if (!is_sound(page, prefix)) {
+		log_error("the remote store lists keys that are not in order, or not asked for");
+		return -EIO;
+	}
 	memcpy(at, begin->bytes, len);
 	if (after->len)
 		at[len++] = '\0';
@@ -281,13 +319,22 @@ int wb_merge_page(struct writeback *wb, struct wb_ns *ns, const struct remote_pa
 
 static int merge_absent(struct merging *m, const struct entry_id *id, const struct wb_entry *e)
 {
-	if (is_pinned(m, e))
+	if (is_pinned(m, e) || is_overtaken(m, e))
 		return 0;
-	if (e->exists) {
-		m->changes[m->n++] = (struct change){.op = CHANGE_REMOVE, .id = *id};
-		wb_changed(m->wb, id, true);
-	}
+	if (e->exists)
+		merging_remove(m, id);
 	return wb_note_absent(m->wb, m->ns, id, m->asked, 0);
+}
+
+/* Whether the answer is known to have the same expiry and metadata. */
+static bool same_attributes(const struct wb_entry *e, const struct remote_value *v)
+{
+	const struct record *rec = &e->rec;
+	size_t len = 0;
+	const unsigned char *own = xattrs_get(rec->xattrs, rec->xattrs_len, METADATA, &len);
+
+	return v->metadata_known && rec->expiration == v->expiration && !own == !v->metadata &&
+		(!own || (len == v->metadata_len && memcmp(own, v->metadata, len) == 0));
 }
 
 static int merge_found(struct merging *m, const struct entry_id *id, struct wb_entry *e,
@@ -297,7 +344,9 @@ static int merge_found(struct merging *m, const struct entry_id *id, struct wb_e
 	bool same = e->exists && e->info.sized && e->info.hash == hash &&
 		e->info.size == blob_size(v->value);
 
-	if ((is_pinned(m, e) && !same) || (!e->exists && wb_is_removed(m->wb, m->ns, id, m->asked)))
+	if (is_overtaken(m, e) || (!e->exists && wb_is_removed(m->wb, m->ns, id, m->asked)))
+		return 0;
+	if (is_pinned(m, e) && !(same && same_attributes(e, v)))
 		return 0;
 	if (!e->exists)
 		e->rec = new_record(m->wb);
@@ -320,9 +369,7 @@ static int merge_found(struct merging *m, const struct entry_id *id, struct wb_e
 		.seen = m->asked,
 		.read = m->asked,
 	};
-	if (!same || changed)
-		wb_changed(m->wb, id, false);
-	return merging_put(m, id, &e->rec, &e->info, have ? NULL : v->value);
+	return merging_put(m, id, &e->rec, &e->info, have ? NULL : v->value, !same || changed);
 }
 
 static int merge_value(
