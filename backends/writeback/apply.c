@@ -12,6 +12,22 @@
 #include "backends/base/utf8.h"
 #include "backends/writeback/internal.h"
 
+/* What there is of a key: before a change, or after it. */
+struct state {
+	bool exists, journaled;
+	struct record rec;
+	struct info info;
+	struct journal j;
+	void *memory; /* of rec.xattrs; NULL: borrowed */
+};
+
+/* What an earlier change of the same group has made of a key. */
+struct made {
+	struct entry_id id;
+	struct state state;
+	size_t next; /* of the same slot, from 1 on; 0: none */
+};
+
 /* A group for the local store, as it grows. */
 struct group {
 	struct change *changes;
@@ -21,16 +37,25 @@ struct group {
 	size_t memory_n;
 	struct blob **entries; /* of the journal: something is to be uploaded */
 	size_t entries_n;
+	struct made *made;
+	size_t *slots; /* as many as `cap`: into `made`, from 1 on */
+	size_t made_n;
 };
 
-static int group_init(struct group *g, size_t cap)
+/* For so many changes. */
+static int group_init(struct group *g, size_t n)
 {
+	size_t cap = n ? 2 * n : 2; /* each may bring one of the journal along */
+
 	*g = (struct group){.cap = cap};
+	g->made = calloc(cap, sizeof(*g->made));
+	g->slots = calloc(cap, sizeof(*g->slots));
 	g->changes = calloc(cap, sizeof(*g->changes));
 	g->records = calloc(cap, sizeof(*g->records));
 	g->memory = calloc(cap, sizeof(*g->memory));
 	g->entries = calloc(cap, sizeof(*g->entries));
-	return g->changes && g->records && g->memory && g->entries ? 0 : -ENOMEM;
+	return g->changes && g->records && g->memory && g->entries && g->made && g->slots ? 0
+											  : -ENOMEM;
 }
 
 static void group_release(struct group *g)
@@ -43,6 +68,41 @@ static void group_release(struct group *g)
 	free(g->records);
 	free(g->memory);
 	free(g->entries);
+	free(g->made);
+	free(g->slots);
+}
+
+static size_t *group_slot(const struct group *g, const struct entry_id *id)
+{
+	return &g->slots[XXH3_64bits_withSeed(id->bytes, id->len, id->ns) % g->cap];
+}
+
+static struct made *group_find(const struct group *g, const struct entry_id *id)
+{
+	for (size_t i = *group_slot(g, id); i; i = g->made[i - 1].next) {
+		struct made *m = &g->made[i - 1];
+
+		if (m->id.ns == id->ns && m->id.len == id->len &&
+			memcmp(m->id.bytes, id->bytes, id->len) == 0)
+			return m;
+	}
+	return NULL;
+}
+
+static void group_remember(struct group *g, const struct entry_id *id, const struct state *after)
+{
+	struct made *m = group_find(g, id);
+
+	if (!m) {
+		size_t *slot = group_slot(g, id);
+
+		m = &g->made[g->made_n++];
+		m->id = *id;
+		m->next = *slot;
+		*slot = g->made_n;
+	}
+	m->state = *after;
+	m->state.memory = NULL;
 }
 
 uint64_t wb_hash_blob(struct blob *b)
@@ -125,40 +185,43 @@ static int group_put(
 	return 0;
 }
 
-/* What has been there before the change. */
-struct before {
-	struct wb_entry e;
-	struct journal j;
-	bool journaled;
-};
-
-static int before_load(
-	struct writeback *wb, const struct wb_ns *ns, const struct entry_id *id, struct before *b)
+/* What has been there before the change. To be released. */
+static int state_load(struct writeback *wb, const struct group *g, const struct wb_ns *ns,
+	const struct entry_id *id, struct state *out)
 {
-	int rc = wb_entry_get(wb, id, &b->e);
+	const struct made *m = group_find(g, id);
+	struct wb_entry e;
 
+	if (m) {
+		*out = m->state;
+		return 0;
+	}
+	int rc = wb_entry_get(wb, id, &e);
 	if (rc)
 		return rc;
-	rc = journal_get(wb->local, ns->journal, id, &b->j);
-	b->journaled = rc == 0;
+	*out = (struct state){.exists = e.exists, .rec = e.rec, .info = e.info, .memory = e.memory};
+	rc = journal_get(wb->local, ns->journal, id, &out->j);
+	out->journaled = rc == 0;
 	if (rc && rc != -ENOENT) {
-		wb_entry_release(&b->e);
+		free(out->memory);
 		return rc;
 	}
 	return 0;
 }
 
+/* What there is after the change is in `s` when these return; before it, when they are called. */
+
 static int group_journal(struct writeback *wb, struct group *g, const struct wb_ns *ns,
-	const struct entry_id *id, enum journal_op op, const struct before *b)
+	const struct entry_id *id, enum journal_op op, const struct state *b, struct state *s)
 {
-	const struct info *i = &b->e.info;
+	const struct info *i = &b->info;
 	struct journal j = {
 		.op = op,
 		.seq = atomic_fetch_add(&wb->seq, 1) + 1,
 		.changed = clock_now(),
-		.remote_has = b->e.exists && !info_is_own(i),
-		.base_known = !b->e.exists || i->sized,
-		.base = b->e.exists && i->sized ? i->hash : 0,
+		.remote_has = b->exists && !info_is_own(i),
+		.base_known = !b->exists || i->sized,
+		.base = b->exists && i->sized ? i->hash : 0,
 	};
 
 	if (b->journaled) {
@@ -173,6 +236,8 @@ static int group_journal(struct writeback *wb, struct group *g, const struct wb_
 	if (rc)
 		return rc;
 	g->entries[g->entries_n++] = g->changes[g->n++].value;
+	s->journaled = true;
+	s->j = j;
 	return 0;
 }
 
@@ -186,44 +251,59 @@ static bool same_metadata(const struct record *a, const struct record *b)
 }
 
 static int add_put(struct writeback *wb, struct group *g, const struct wb_ns *ns,
-	const struct change *c, const struct before *b)
+	const struct change *c, struct state *s)
 {
-	const struct record *rec = c->rec ? c->rec : &b->e.rec;
-	struct info info = b->e.info;
+	const struct state b = *s;
+	const struct record rec = c->rec ? *c->rec : b.rec;
+	struct info *info = &s->info;
 
-	if (!b->e.exists)
-		info.local = wb_name_is_local(wb, &c->id);
-	if (c->value) {
-		info.cached = info.sized = true;
-		info.size = blob_size(c->value);
-		info.hash = wb_hash_blob(c->value);
+	if (!b.exists) {
+		*info = (struct info){.local = wb_name_is_local(wb, &c->id)};
+		/* A key that is only announced is empty. */
+		info->cached = info->sized = c->hold;
+		info->hash = c->hold ? wb_hash_blob(NULL) : 0;
 	}
-	int rc = group_put(g, c, rec, &info);
-	if (rc || info.local || c->hold)
+	if (c->value) {
+		info->cached = info->sized = true;
+		info->size = blob_size(c->value);
+		info->hash = wb_hash_blob(c->value);
+	}
+	int rc = group_put(g, c, &rec, info);
+	if (rc)
 		return rc;
-	bool other = b->e.exists &&
-		(b->e.rec.expiration != rec->expiration || !same_metadata(&b->e.rec, rec));
-	if (!c->value && (!other || (info_is_own(&info) && !b->journaled)))
+	s->exists = true;
+	s->rec = g->records[g->n - 1];
+	info_split(&s->rec, &(struct info){0});
+	if (info->local || c->hold)
 		return 0;
-	return group_journal(wb, g, ns, &c->id, JOURNAL_PUT, b);
+	bool other =
+		b.exists && (b.rec.expiration != rec.expiration || !same_metadata(&b.rec, &rec));
+	if (!c->value && (!other || (info_is_own(info) && !b.journaled)))
+		return 0;
+	return group_journal(wb, g, ns, &c->id, JOURNAL_PUT, &b, s);
 }
 
 static int add_remove(struct writeback *wb, struct group *g, const struct wb_ns *ns,
-	const struct change *c, const struct before *b)
+	const struct change *c, struct state *s)
 {
-	bool expired = record_expired(&b->e.rec, clock_now());
+	const struct state b = *s;
+	bool expired = record_expired(&b.rec, clock_now());
 
 	g->changes[g->n++] = *c;
-	if (!b->e.exists || b->e.info.local)
+	s->exists = false;
+	s->rec = (struct record){0};
+	s->info = (struct info){0};
+	if (!b.exists || b.info.local)
 		return 0;
-	if (b->journaled && !b->j.remote_has) { /* nobody there has heard of it */
+	if (b.journaled && !b.j.remote_has) { /* nobody there has heard of it */
 		journal_drop(ns->journal, &c->id, &g->changes[g->n++]);
+		s->journaled = false;
 		return 0;
 	}
 	/* What expires here expires there, unless that has another expiry. */
-	if (!b->journaled && (expired || info_is_own(&b->e.info)))
+	if (!b.journaled && (expired || info_is_own(&b.info)))
 		return 0;
-	return group_journal(wb, g, ns, &c->id, JOURNAL_REMOVE, b);
+	return group_journal(wb, g, ns, &c->id, JOURNAL_REMOVE, &b, s);
 }
 
 static int check(struct writeback *wb, const struct change *c)
@@ -244,7 +324,7 @@ static int check(struct writeback *wb, const struct change *c)
 static int add_change(struct writeback *wb, struct group *g, const struct change *c)
 {
 	struct wb_ns *ns = wb_ns(wb, c->id.ns);
-	struct before b;
+	struct state s;
 
 	if (!ns || c->id.kind == ENTRY_DIR) {
 		g->changes[g->n++] = *c;
@@ -252,35 +332,53 @@ static int add_change(struct writeback *wb, struct group *g, const struct change
 	}
 	int rc = check(wb, c);
 	if (!rc)
-		rc = before_load(wb, ns, &c->id, &b);
+		rc = state_load(wb, g, ns, &c->id, &s);
 	if (rc)
 		return rc;
-	rc = c->op == CHANGE_PUT ? add_put(wb, g, ns, c, &b) : add_remove(wb, g, ns, c, &b);
-	/* What the record borrows is in the joined copy; nothing of `b` is needed any more. */
-	wb_entry_release(&b.e);
+	void *memory = s.memory;
+	rc = c->op == CHANGE_PUT ? add_put(wb, g, ns, c, &s) : add_remove(wb, g, ns, c, &s);
+	if (!rc)
+		group_remember(g, &c->id, &s);
+	/* What the record borrows is in the joined copy; nothing of it is needed any more. */
+	free(memory);
 	return rc;
+}
+
+/* Under `book`. `journals`: something is to be uploaded. */
+static int apply(
+	struct writeback *wb, const struct change *changes, size_t n, uint64_t *seq, bool *journals)
+{
+	struct group g;
+	int rc = group_init(&g, n);
+
+	for (size_t i = 0; i < n && !rc; i++)
+		rc = add_change(wb, &g, &changes[i]);
+	if (!rc)
+		rc = wb->local->ops->apply(wb->local, g.changes, g.n, seq);
+	*journals = !rc && g.entries_n > 0;
+	group_release(&g);
+	return rc;
+}
+
+static void expect_upload(struct writeback *wb, bool journals)
+{
+	if (!journals)
+		return;
+	atomic_fetch_add(&wb->pending, 1); /* counted again by the uploader */
+	wb_upload_expect(wb, clock_now() + wb->opt.upload_delay);
 }
 
 int wb_apply(struct store *base, const struct change *changes, size_t n, uint64_t *seq)
 {
 	struct writeback *wb = writeback(base);
-	struct group g;
-	int rc = base->readonly ? -EROFS : group_init(&g, 2 * n);
+	bool journals;
 
-	if (rc == -EROFS)
-		return rc;
+	if (base->readonly)
+		return -EROFS;
 	pthread_mutex_lock(&wb->book);
-	for (size_t i = 0; i < n && !rc; i++)
-		rc = add_change(wb, &g, &changes[i]);
-	if (!rc)
-		rc = wb->local->ops->apply(wb->local, g.changes, g.n, seq);
-	bool journals = g.entries_n > 0;
-	group_release(&g);
+	int rc = apply(wb, changes, n, seq, &journals);
 	pthread_mutex_unlock(&wb->book);
-	if (!rc && journals) {
-		atomic_fetch_add(&wb->pending, 1); /* counted again by the uploader */
-		wb_upload_expect(wb, clock_now() + wb->opt.upload_delay);
-	}
+	expect_upload(wb, journals);
 	return rc;
 }
 
@@ -333,17 +431,20 @@ static int moves_add(struct writeback *wb, struct moves *m, const struct entry_i
 	struct value v;
 	int rc = moves_reserve(m, 2);
 
-	if (!rc && id->len - from_len + to_len > STORE_KEY_MAX + (id->kind == ENTRY_DIR))
-		rc = -ENAMETOOLONG;
 	if (!rc)
 		rc = wb_entry_get(wb, id, &e);
 	if (rc)
 		return rc;
+	bool gone = !e.exists || record_expired(&e.rec, now);
+	if (!gone && id->len - from_len + to_len > STORE_KEY_MAX + (id->kind == ENTRY_DIR)) {
+		wb_entry_release(&e);
+		return -ENAMETOOLONG;
+	}
 	memcpy(m->ids[m->n], id->bytes, id->len);
 	m->changes[m->n] = (struct change){.op = CHANGE_REMOVE, .id = *id};
 	m->changes[m->n].id.bytes = m->ids[m->n];
 	m->n++;
-	if (!e.exists || record_expired(&e.rec, now)) {
+	if (gone) {
 		wb_entry_release(&e);
 		return 0;
 	}
@@ -357,6 +458,11 @@ static int moves_add(struct writeback *wb, struct moves *m, const struct entry_i
 	m->records[m->n] = e.rec;
 	m->memory[m->n] = e.memory;
 	m->n++;
+	/* What was made here and is not in the journal has no complete value yet. */
+	struct wb_ns *ns = wb_ns(wb, id->ns);
+	struct journal j;
+	put->hold = id->kind == ENTRY_KEY && ns && !e.info.local && info_is_own(&e.info) &&
+		journal_get(wb->local, ns->journal, id, &j) == -ENOENT;
 	if (id->kind == ENTRY_DIR)
 		return 0;
 	rc = wb_read(&wb->base, id, NOW_NEVER, &v);
@@ -425,7 +531,13 @@ int wb_move_tree(struct store *base, const struct entry_id *from, const struct e
 {
 	struct writeback *wb = writeback(base);
 	struct moves m = {0};
-	size_t count = 1;
+	size_t count = 2;
+	bool journals = false;
+
+	if (base->readonly)
+		return -EROFS;
+	/* Nothing may appear below, or be written, between looking and moving. */
+	pthread_mutex_lock(&wb->book);
 	int rc = each_below(wb, NULL, &count, from, to, now);
 
 	if (!rc && exchange)
@@ -433,6 +545,10 @@ int wb_move_tree(struct store *base, const struct entry_id *from, const struct e
 	if (!rc)
 		rc = moves_init(&m, count);
 	size_t ignored = 0;
+	if (!rc && !exchange) { /* the empty directory that it replaces */
+		m.changes[m.n] = (struct change){.op = CHANGE_REMOVE, .id = *to};
+		m.n++;
+	}
 	if (!rc)
 		rc = each_below(wb, &m, &ignored, from, to, now);
 	if (!rc && exchange)
@@ -453,8 +569,10 @@ int wb_move_tree(struct store *base, const struct entry_id *from, const struct e
 			m.memory[i] = memory;
 			removes++;
 		}
-		rc = wb_apply(base, m.changes, m.n, NULL);
+		rc = apply(wb, m.changes, m.n, NULL, &journals);
 	}
+	pthread_mutex_unlock(&wb->book);
+	expect_upload(wb, journals);
 	if (!rc)
 		rc = wb->local->ops->sync(wb->local, UINT64_MAX);
 	moves_release(&m);
