@@ -12,7 +12,7 @@
 #include "backends/writeback/internal.h"
 #include "backends/writeback/pack.h"
 
-enum { ABSENT_SIZE = 16 };
+enum { ABSENT_SIZE = 16, LONG_AGO = 1 };
 
 /* No key of text begins so; an empty one cannot be stored. */
 static const unsigned char EVERYTHING[1] = {0xff};
@@ -83,7 +83,25 @@ bool wb_covers(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t
 		if (p[i] == (unsigned char)wb->opt.separator && listed(wb, ns, p, i + 1, now))
 			return true;
 	}
+	/* What begins with a name has all that is below it. */
+	if (below && len > 1 && listed(wb, ns, p, len - 1, now))
+		return true;
 	return (len && listed(wb, ns, p, len, now)) || walked(wb, ns, p, len, below, now);
+}
+
+bool wb_was_whole(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len)
+{
+	const unsigned char *p = bytes;
+	struct entry_id id = listed_id(ns, "", 0);
+	bool was = read_number(wb, &id, 0) != 0;
+
+	for (size_t i = 1; i <= len && !was; i++) {
+		if (i < len && p[i - 1] != (unsigned char)wb->opt.separator)
+			continue;
+		id = listed_id(ns, p, i);
+		was = read_number(wb, &id, 0) != 0;
+	}
+	return was;
 }
 
 static int put_numbers(
@@ -129,15 +147,18 @@ int wb_note_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id
 	return put_numbers(wb, &id, when, pinned, ABSENT_SIZE);
 }
 
-/* Removes the entries of a bookkeeping namespace that begin with `prefix`. */
+/* Makes the entries of a bookkeeping namespace that begin with `prefix` old. */
 static int forget_below(
 	struct writeback *wb, uint32_t number, const unsigned char *prefix, size_t len)
 {
 	struct store *local = wb->local;
+	unsigned char at[STORE_KEY_MAX + 1];
+	size_t at_len = len;
 
+	if (len)
+		memcpy(at, prefix, len);
 	for (;;) {
-		unsigned char bytes[STORE_KEY_MAX];
-		struct change remove = {.op = CHANGE_REMOVE};
+		struct entry_id id;
 		struct view *v;
 		struct scan *s;
 		int rc = local->ops->view_begin(local, NOW_NEVER, &v);
@@ -146,33 +167,53 @@ static int forget_below(
 			return rc;
 		rc = local->ops->scan_open(v, number, ENTRY_KEY, &s);
 		if (!rc) {
-			rc = local->ops->scan_seek(s, prefix, len, &remove.id);
-			if (!rc)
-				memcpy(bytes, remove.id.bytes, remove.id.len);
-			remove.id.bytes = bytes;
+			rc = local->ops->scan_seek(s, at, at_len, &id);
+			if (!rc && (id.len < len || (len && memcmp(id.bytes, prefix, len) != 0)))
+				rc = -ENOENT;
+			if (!rc) {
+				memcpy(at, id.bytes, id.len);
+				at_len = id.len;
+			}
 			local->ops->scan_close(s);
 		}
 		local->ops->view_end(v);
-		if (rc || remove.id.len < len || memcmp(bytes, prefix, len) != 0)
+		if (rc)
 			return rc == -ENOENT ? 0 : rc;
-		rc = local->ops->apply(local, &remove, 1, NULL);
+		id.bytes = at;
+		rc = put_numbers(wb, &id, LONG_AGO, 0, ABSENT_SIZE);
 		if (rc)
 			return rc;
+		at[at_len++] = '\0';
 	}
+}
+
+/* Listings under way, too. */
+static void forget_walks(
+	struct writeback *wb, struct wb_ns *ns, const unsigned char *prefix, size_t len)
+{
+	pthread_mutex_lock(&wb->traffic);
+	for (struct walk *w = ns->walks; w; w = w->next) {
+		size_t both = len < w->prefix_len ? len : w->prefix_len;
+
+		if (!both || memcmp(w->prefix, prefix, both) == 0)
+			w->began = LONG_AGO;
+	}
+	pthread_mutex_unlock(&wb->traffic);
 }
 
 int wb_uncover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len)
 {
 	const unsigned char *p = prefix;
 	struct entry_id id = listed_id(ns, "", 0);
-	struct change remove = {.op = CHANGE_REMOVE, .id = id};
-	int rc = wb->local->ops->apply(wb->local, &remove, 1, NULL);
+	int rc = 0;
 
-	for (size_t i = 0; i < len && !rc; i++) {
-		if (p[i] != (unsigned char)wb->opt.separator)
+	forget_walks(wb, ns, p, len);
+	for (size_t i = 0; i <= len && !rc; i++) {
+		if (i && p[i - 1] != (unsigned char)wb->opt.separator)
 			continue;
-		remove.id = listed_id(ns, p, i + 1);
-		rc = wb->local->ops->apply(wb->local, &remove, 1, NULL);
+		id = listed_id(ns, p, i);
+		if (read_number(wb, &id, 0))
+			rc = put_numbers(wb, &id, LONG_AGO, 0, 8);
 	}
 	if (!rc)
 		rc = forget_below(wb, ns->listed, p, len);

@@ -158,7 +158,10 @@ int wb_prepare(struct store *base, struct want *want);
 /* coverage.c: what is known to be whole. With or without `book`. */
 bool wb_covers(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len, bool below,
 	int64_t now);
+/* It has been known to be whole, however long ago: what is shown where nobody answers. */
+bool wb_was_whole(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len);
 int wb_cover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len, int64_t when);
+/* What is known of it counts as old. */
 int wb_uncover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len);
 bool wb_is_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t now);
 /* Removed by us so lately that the remote store may still show it. */
@@ -187,6 +190,8 @@ uint64_t wb_hash_blob(struct blob *b);
 /* upload.c */
 int wb_upload_start(struct writeback *wb);
 void wb_upload_stop(struct writeback *wb);
+/* One pass over the journals, by the thread, or where there is none: when the next is due. */
+int64_t wb_upload_pass(struct writeback *wb, bool hurry, bool again);
 void wb_upload_expect(struct writeback *wb, int64_t due);
 int wb_sync(struct store *base, uint64_t seq);
 void wb_hurry(struct writeback *wb);

@@ -96,6 +96,9 @@ static bool has_any(struct writeback *wb, struct wb_ns *ns, const struct want *w
 
 	if (want->prefix_len && has_below(wb, ns, want->prefix, want->prefix_len))
 		return true;
+	if (want->key_len ? wb_was_whole(wb, ns, want->key, want->key_len)
+			  : wb_was_whole(wb, ns, want->prefix, want->prefix_len))
+		return true;
 	if (!want->key_len || wb_entry_get(wb, &id, &e))
 		return false;
 	wb_entry_release(&e);
@@ -209,9 +212,9 @@ static int prepare_list(struct writeback *wb, struct wb_ns *ns, struct want *wan
 		if (want->upto_len && (past || !want->key_len))
 			return 0;
 		int rc = wb_fetch_page(wb, ns, want->prefix, want->prefix_len, want);
-		if (rc) { /* what is here, then */
+		if (rc) { /* what is here, then, unless a part of it has never been seen */
 			want->complete = true;
-			return has_below(wb, ns, want->prefix, want->prefix_len) ? 0 : rc;
+			return wb_was_whole(wb, ns, want->prefix, want->prefix_len) ? 0 : rc;
 		}
 		if (want->complete)
 			return 0;
@@ -292,6 +295,11 @@ int wb_prepare(struct store *base, struct want *want)
 		return want->kind == WANT_LIST || want->kind == WANT_NAME
 			? wb_namespaces_refresh(wb)
 			: 0;
+	if (want->prefix_len > STORE_KEY_MAX) { /* nothing can be below */
+		if (want->kind == WANT_LIST)
+			return 0;
+		want->prefix_len = 0;
+	}
 	switch (want->kind) {
 	case WANT_NAME:
 		return prepare_name(wb, ns, want);
@@ -300,7 +308,8 @@ int wb_prepare(struct store *base, struct want *want)
 	case WANT_VALUE:
 		return prepare_value(wb, ns, want, true);
 	case WANT_TREE:
-		return prepare_tree(wb, ns, want);
+		return want->prefix_len ? prepare_tree(wb, ns, want)
+					: prepare_value(wb, ns, want, true);
 	}
 	return -EINVAL;
 }

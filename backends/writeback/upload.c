@@ -144,8 +144,7 @@ static int send_batch(struct writeback *wb, struct batch *b)
 	return rc;
 }
 
-/* One pass over the journals. When the next is due. */
-static int64_t pass(struct writeback *wb, bool hurry, bool again)
+int64_t wb_upload_pass(struct writeback *wb, bool hurry, bool again)
 {
 	struct batch b;
 	int rc = wb_collect(wb, hurry, again, &b);
@@ -209,7 +208,7 @@ static void *upload_main(void *arg)
 		wb->again = false;
 		wb->next_due = INT64_MAX;
 		pthread_mutex_unlock(&wb->queue);
-		int64_t next = pass(wb, hurry, again);
+		int64_t next = wb_upload_pass(wb, hurry, again);
 		wb_evict(wb);
 		pthread_mutex_lock(&wb->queue);
 		if (next < wb->next_due)

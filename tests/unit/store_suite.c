@@ -37,10 +37,21 @@ static int test_teardown(void **state)
 	return rc;
 }
 
+static bool is_skipped(const char *name)
+{
+	for (const char *const *s = fixture->skipped; s && *s; s++) {
+		if (strcmp(*s, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 static size_t add_part(
 	struct CMUnitTest *tests, size_t n, const struct CMUnitTest *part, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
+		if (is_skipped(part[i].name))
+			continue;
 		if (n == TESTS_MAX)
 			abort();
 		tests[n] = part[i];

@@ -13,6 +13,7 @@ struct store_fixture {
 	const char *name;
 	const char *reserved; /* a namespace's name that the store reserves; NULL: there is none */
 	void *arg; /* the fixture's own */
+	const char *const *skipped; /* names of tests that do not apply, NULL at the end; or NULL */
 
 	/* A new, empty store. 0 or -errno. */
 	int (*open)(struct store_fixture *f, struct store **out);
