@@ -26,6 +26,7 @@ struct fs {
 	_Atomic int64_t mounted; /* when, for what has no other time */
 	pthread_mutex_t change;
 	_Atomic unsigned writers; /* handles open for writing */
+	_Atomic unsigned open_files;
 	_Atomic unsigned rebinding; /* odd while nodes and the store are at odds (rebind_begin) */
 	_Atomic uint64_t stores; /* how often the store was given the content of an open file */
 	_Atomic uint32_t dirs_epoch; /* changes when a directory comes, goes or moves; 0 is none */

@@ -30,6 +30,7 @@ static bool acquire_with(struct fs *fs, struct node *n, bool writing, struct ope
 		n->file = spare;
 	n->file->users++;
 	n->file->writers += writing;
+	atomic_fetch_add(&fs->open_files, used);
 	if (used && !spare->blob && n->gone && n->gone->blob)
 		spare->blob = blob_ref(n->gone->blob);
 	pthread_mutex_unlock(&fs->nodes.lock);
@@ -81,6 +82,7 @@ void file_drop(struct fs *fs, struct node *n, bool writing)
 	if (--n->file->users == 0) {
 		last = n->file;
 		n->file = NULL;
+		atomic_fetch_sub(&fs->open_files, 1);
 		n->refs++; /* until node_unref() below, which may free it */
 	}
 	pthread_mutex_unlock(&fs->nodes.lock);
@@ -301,6 +303,21 @@ int file_lock_content(struct fs *fs, struct node *n, struct open_file *f)
 		pthread_mutex_unlock(&f->lock);
 		blob_unref(b);
 	}
+}
+
+void file_prefetch(struct fs *fs, const struct entry_id *id)
+{
+	if (id->kind != ENTRY_KEY || !atomic_load(&fs->open_files))
+		return;
+	struct node *n = node_find(&fs->nodes, id);
+	struct open_file *f = n ? file_if_open(fs, n) : NULL;
+	if (f) {
+		if (file_lock_content(fs, n, f) == 0)
+			pthread_mutex_unlock(&f->lock);
+		file_drop(fs, n, false);
+	}
+	if (n)
+		node_unref(&fs->nodes, n);
 }
 
 /* Lets the content be the store's again. Under f->lock. */

@@ -60,6 +60,10 @@ void file_overlay(struct fs *fs, struct node *n, struct record *rec, uint64_t *s
  * caller holds fs.change. */
 int file_detach(struct fs *fs, struct node *n, struct blob **content);
 
+/* The entry is likely to go soon: if somebody has it open, its content is taken now, without locks, so
+ * that file_detach() need not copy it while nobody else can change anything. */
+void file_prefetch(struct fs *fs, const struct entry_id *id);
+
 /* Another program has changed the value: what was only read is forgotten. */
 void file_forget_clean(struct fs *fs, struct node *n);
 

@@ -57,6 +57,8 @@ static int remove_name(
 	struct resolved r = {0};
 	struct parent p;
 
+	if (kind == ENTRY_KEY)
+		tree_prefetch(fs, parent, name);
 	pthread_mutex_lock(&fs->change);
 	int rc = parent_load(fs, parent, true, &p);
 	if (rc)

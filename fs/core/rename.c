@@ -426,6 +426,8 @@ int fs_rename(struct fs *fs, struct node *parent, const char *name, struct node 
 		return -ENOMEM;
 	r->flags = flags;
 	r->one_parent = parent == newparent;
+	if (!(flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)))
+		tree_prefetch(fs, newparent, newname);
 	pthread_mutex_lock(&fs->change);
 	rc = parent_load(fs, parent, true, &r->from);
 	if (rc)

@@ -64,6 +64,7 @@ static int expire(struct fs *fs, const struct entry_id *id, int64_t now)
 {
 	struct last last = {0};
 
+	file_prefetch(fs, id);
 	pthread_mutex_lock(&fs->change);
 	rebind_begin(fs);
 	int rc = last_take(fs, id, NOW_NEVER, &last);

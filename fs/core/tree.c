@@ -143,6 +143,18 @@ int last_take(struct fs *fs, const struct entry_id *id, int64_t now, struct last
 	return rc;
 }
 
+void tree_prefetch(struct fs *fs, struct node *parent, const char *name)
+{
+	struct resolved r = {0};
+	struct node_id dir;
+
+	if (!atomic_load(&fs->open_files) || node_get_id(&fs->nodes, parent, &dir) ||
+		id_is_top(&dir.id))
+		return;
+	if (tree_resolve_now(fs, &dir.id, name, &r) == 0 && r.exists)
+		file_prefetch(fs, &r.found.id);
+}
+
 void last_release(struct last *last)
 {
 	loaded_release(&last->l);

@@ -57,6 +57,9 @@ struct last {
 int last_take(struct fs *fs, const struct entry_id *id, int64_t now, struct last *last);
 void last_release(struct last *last);
 
+/* What `name` leads to is about to be removed or replaced: file_prefetch() for it. Without locks. */
+void tree_prefetch(struct fs *fs, struct node *parent, const char *name);
+
 /* The entry has been removed or replaced: if the kernel knows a node of it, that is an unlinked
  * node from now on. Uses up what last_take() gave. The caller holds fs.change. */
 void tree_unlink_node(struct fs *fs, const struct entry_id *id, struct last *last);

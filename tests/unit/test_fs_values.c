@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backends/memory/memory.h"
+#include "fs/core/core.h"
 #include "tests/unit/fs_kit.h"
 
 /* --- content
@@ -246,6 +247,64 @@ static void test_close_publishes_what_was_mapped(void **state)
 	fs_release_file(e.fs, mapping);
 	fs_release_file(e.fs, other);
 	fs_forget(e.fs, n, 1);
+	env_close(&e);
+}
+
+/* A store whose values are read only while changes can be made. */
+static struct unhindered {
+	struct store_ops ops;
+	int (*read)(struct store *st, const struct entry_id *id, int64_t now, struct value *out);
+	struct fs *fs;
+	unsigned reads;
+} unhindered;
+
+static int read_unhindered(
+	struct store *st, const struct entry_id *id, int64_t now, struct value *out)
+{
+	assert_int_equal(pthread_mutex_trylock(&unhindered.fs->change), 0);
+	pthread_mutex_unlock(&unhindered.fs->change);
+	unhindered.reads++;
+	return unhindered.read(st, id, now, out);
+}
+
+/* What is open is copied before it is removed or replaced, however large it is; not while everybody
+ * else waits. */
+static void test_removing_what_is_open_hinders_nobody(void **state)
+{
+	static char data[100000];
+	const char *const names[] = {"removed", "replaced"};
+	struct handle *h[2];
+	struct node *n[2];
+	struct fs_attr attr;
+	struct env e;
+
+	env_open(&e, '/', NULL);
+	memset(data, 'd', sizeof(data) - 1);
+	assert_int_equal(write_file(&e, "tmp", "new"), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(write_file(&e, names[i], data), 0);
+		assert_int_equal(walk(&e, names[i], &n[i], &attr), 0);
+		assert_int_equal(fs_open_file(e.fs, n[i], false, false, 0, &h[i]), 0);
+	}
+	unhindered.ops = *e.st->ops;
+	unhindered.read = e.st->ops->read;
+	unhindered.fs = e.fs;
+	unhindered.reads = 0;
+	unhindered.ops.read = read_unhindered;
+	const struct store_ops *ops = e.st->ops;
+	e.st->ops = &unhindered.ops;
+	assert_int_equal(remove_path(&e, "removed", false), 0);
+	assert_int_equal(unhindered.reads, 1);
+	e.st->ops = ops;
+	assert_int_equal(move(&e, "tmp", "replaced", 0), 0);
+	for (int i = 0; i < 2; i++) {
+		static char back[sizeof(data)];
+
+		assert_int_equal(fs_read(e.fs, n[i], 0, sizeof(back) - 1, take_all, back), 0);
+		assert_string_equal(back, data);
+		fs_release_file(e.fs, h[i]);
+		fs_forget(e.fs, n[i], 1);
+	}
 	env_close(&e);
 }
 
@@ -613,6 +672,7 @@ int main(void)
 		cmocka_unit_test(test_store_sees_whole_values),
 		cmocka_unit_test(test_release_publishes_only_its_own),
 		cmocka_unit_test(test_close_publishes_what_was_mapped),
+		cmocka_unit_test(test_removing_what_is_open_hinders_nobody),
 		cmocka_unit_test(test_open_outlives_unlink),
 		cmocka_unit_test(test_attributes_while_content_is_stored),
 		cmocka_unit_test(test_rename_of_an_open_file),
