@@ -5,10 +5,12 @@
 #include <stdlib.h>
 
 #include "backends/base/clock.h"
+#include "backends/base/log.h"
 #include "backends/writeback/parcel.h"
 
 enum { BATCH_MAX = 10000 };
 static const uint64_t BATCH_BYTES = 90ULL << 20;
+static const int64_t PUT_OFF_MAX = 60LL * CLOCK_SECOND; /* results.c */
 static const int64_t OPEN_AGAIN = CLOCK_SECOND / 5; /* when to look again at what is open */
 
 void wb_batch_release(struct batch *b)
@@ -20,11 +22,14 @@ void wb_batch_release(struct batch *b)
 	free(b->parcels);
 }
 
-static int64_t due_time(const struct writeback *wb, const struct journal *j, bool hurry)
+/* What lies further ahead than anything is ever put off was written before the clock went back. */
+static int64_t due_time(
+	const struct writeback *wb, const struct journal *j, bool hurry, int64_t now)
 {
-	int64_t due = hurry ? 0 : j->changed + wb->opt.upload_delay;
+	int64_t due = hurry || j->changed > now ? 0 : j->changed + wb->opt.upload_delay;
+	int64_t not_before = j->not_before > now + PUT_OFF_MAX ? 0 : j->not_before;
 
-	return j->not_before > due ? j->not_before : due;
+	return not_before > due ? not_before : due;
 }
 
 static int batch_add(
@@ -72,7 +77,7 @@ static int collect_ns(struct writeback *wb, struct wb_ns *ns, bool hurry, struct
 		len = id.len;
 		rc = journal_get(local, ns->journal, &id, &j);
 		if (!rc) {
-			int64_t due = b->again && j.tries ? 0 : due_time(wb, &j, hurry);
+			int64_t due = b->again && j.tries ? 0 : due_time(wb, &j, hurry, now);
 
 			++*pending;
 			*failed += j.failed;
@@ -124,9 +129,10 @@ static int load_value(struct writeback *wb, struct parcel *p)
 
 	if (rc)
 		return rc;
-	if (!e.exists) { /* it has expired and was swept */
+	/* What has expired is not to live again there, for as long as an expiry must be ahead. */
+	if (!e.exists || (e.rec.expiration && e.rec.expiration <= clock_now() / CLOCK_SECOND)) {
 		p->j.op = JOURNAL_REMOVE;
-		return 0;
+		goto out;
 	}
 	if (!e.info.cached) {
 		rc = -ENODATA; /* attributes of a value that is not here */
@@ -170,38 +176,69 @@ static void batch_drop(struct batch *b, size_t i)
 	b->parcels[i] = b->parcels[--b->n];
 }
 
+/* The value whose attributes were changed is gone: so is the key. Under `book`. */
+static int give_up(struct writeback *wb, const struct parcel *p, const struct entry_id *id)
+{
+	struct change changes[2] = {{.op = CHANGE_REMOVE, .id = *id}};
+	char shown[256];
+
+	journal_drop(p->ns->journal, id, &changes[1]);
+	int rc = wb->local->ops->apply(wb->local, changes, 2, NULL);
+	if (!rc) {
+		log_warning("%s: others have removed it before its attributes were uploaded",
+			log_bytes(p->bytes, p->len, shown, sizeof(shown)));
+		wb_changed(wb, id, true);
+	}
+	return rc;
+}
+
+static int take_missing(struct writeback *wb, const struct parcel *p, const struct remote_value *v)
+{
+	struct entry_id id = parcel_id(p);
+	struct record joined;
+	struct change put;
+	struct journal j;
+	void *memory = NULL;
+	struct wb_entry e;
+	int rc = wb_entry_get(wb, &id, &e);
+
+	if (rc)
+		return rc;
+	if (!e.exists || e.info.cached || journal_get(wb->local, p->ns->journal, &id, &j) ||
+		j.seq != p->j.seq) {
+		rc = v->error; /* it has changed since: its next turn will tell */
+	} else if (v->error) {
+		rc = give_up(wb, p, &id);
+		rc = rc ? rc : -ENOENT;
+	} else {
+		e.info.cached = e.info.sized = true;
+		e.info.size = blob_size(v->value);
+		e.info.hash = wb_hash_blob(v->value);
+		rc = wb_put_change(&id, &e.rec, &e.info, v->value, &put, &joined, &memory);
+		if (!rc)
+			rc = wb->local->ops->apply(wb->local, &put, 1, NULL);
+	}
+	free(memory);
+	wb_entry_release(&e);
+	return rc;
+}
+
 /* Attributes were changed of values that are not here: they are sent with their values, which are
  * got first. */
 static int fetch_missing(struct writeback *wb, const struct parcel *p)
 {
 	struct remote_value v = {0};
 	struct remote_name name = {p->bytes, p->len};
-	struct entry_id id = parcel_id(p);
-	struct record joined;
-	struct change put;
-	void *memory = NULL;
-	struct wb_entry e;
 	int rc = wb->remote->ops->get(wb->remote, p->ns->id, &name, 1, true, &v);
 
 	wb_note_answer(wb, rc);
-	if (!rc)
+	if (!rc && v.error && v.error != -ENOENT)
 		rc = v.error;
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&wb->book);
-	rc = wb_entry_get(wb, &id, &e);
-	if (!rc && e.exists && !e.info.cached) {
-		e.info.cached = e.info.sized = true;
-		e.info.size = blob_size(v.value);
-		e.info.hash = wb_hash_blob(v.value);
-		rc = wb_put_change(&id, &e.rec, &e.info, v.value, &put, &joined, &memory);
-		if (!rc)
-			rc = wb->local->ops->apply(wb->local, &put, 1, NULL);
-	}
-	if (!rc || e.memory)
-		wb_entry_release(&e);
+	rc = take_missing(wb, p, &v);
 	pthread_mutex_unlock(&wb->book);
-	free(memory);
 	free(v.metadata);
 	blob_unref(v.value);
 	return rc;
@@ -216,7 +253,8 @@ int wb_load_batch(struct writeback *wb, struct batch *b, bool hurry)
 		struct parcel *p = &b->parcels[i];
 		int rc = 0;
 
-		if (is_written(wb, p)) {
+		/* Who waits for what was published may be the one who has it open. */
+		if (!atomic_load(&wb->syncing) && is_written(wb, p)) {
 			if (b->next_due > now + OPEN_AGAIN)
 				b->next_due = now + OPEN_AGAIN;
 			b->held++;
@@ -231,15 +269,18 @@ int wb_load_batch(struct writeback *wb, struct batch *b, bool hurry)
 		if (p->j.op == JOURNAL_PUT) {
 			rc = load_value(wb, p);
 			if (rc == -ENODATA)
-				rc = fetch_missing(wb, p) ? -EAGAIN : load_value(wb, p);
+				rc = fetch_missing(wb, p);
+			if (!rc && p->j.op == JOURNAL_PUT && !p->value)
+				rc = load_value(wb, p);
 		}
-		if (rc == -EAGAIN || rc == -ENODATA) { /* later, with the others that fail */
-			b->next_due = now + CLOCK_SECOND;
+		if (rc == -ENOENT || rc == -ENODATA) { /* there is nothing to send any more */
 			batch_drop(b, i);
 			continue;
 		}
-		if (rc)
-			return rc;
+		if (rc) { /* this one; the others go */
+			p->unsent = true;
+			p->result = rc;
+		}
 		b->bytes += p->size;
 		i++;
 	}

@@ -67,6 +67,30 @@ static int keep(struct writeback *wb, const struct parcel *p, const struct remot
 	return rc;
 }
 
+/* The change begins from what was kept now: it is not kept again when this is tried again. */
+static int note_kept(struct writeback *wb, struct parcel *p, const struct remote_value *v)
+{
+	struct entry_id id = parcel_id(p);
+	struct journal j;
+	struct change put;
+
+	p->j.base_known = true;
+	p->j.base = wb_hash_blob(v->value);
+	pthread_mutex_lock(&wb->book);
+	int rc = journal_get(wb->local, p->ns->journal, &id, &j);
+	if (!rc) {
+		j.base_known = true;
+		j.base = p->j.base;
+		rc = journal_put(wb->local, p->ns->journal, &id, &j, &put);
+		if (!rc) {
+			rc = wb->local->ops->apply(wb->local, &put, 1, NULL);
+			blob_unref(put.value);
+		}
+	}
+	pthread_mutex_unlock(&wb->book);
+	return rc == -ENOENT ? 0 : rc;
+}
+
 /* Whether the remote value is one that neither side of the change knows. */
 static bool is_conflict(const struct parcel *p, const struct remote_value *v)
 {
@@ -91,10 +115,18 @@ static int keep_some(struct writeback *wb, struct parcel *const *parcels, size_t
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < n; i++) {
-		if (values[i].error && values[i].error != -ENOENT)
-			rc = values[i].error;
-		else if (!rc && is_conflict(parcels[i], &values[i]))
-			rc = keep(wb, parcels[i], &values[i]);
+		struct parcel *p = parcels[i];
+		int kept = values[i].error == -ENOENT ? 0 : values[i].error;
+
+		if (!kept && is_conflict(p, &values[i])) {
+			kept = keep(wb, p, &values[i]);
+			if (!kept)
+				kept = note_kept(wb, p, &values[i]);
+		}
+		if (kept) { /* what others wrote is not overwritten; the other keys go */
+			p->unsent = true;
+			p->result = kept;
+		}
 		blob_unref(values[i].value);
 		free(values[i].metadata);
 	}
@@ -110,6 +142,8 @@ int wb_keep_conflicts(struct writeback *wb, struct batch *b)
 	for (size_t i = 0; i < b->n && !rc; i++) {
 		struct parcel *p = &b->parcels[i];
 
+		if (p->unsent)
+			continue;
 		if (n && (n == REMOTE_GET_MAX || some[0]->ns != p->ns)) {
 			rc = keep_some(wb, some, n);
 			n = 0;

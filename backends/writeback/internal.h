@@ -75,6 +75,7 @@ struct writeback {
 		asked; /* passes to be finished, so that what was there when somebody asked counted */
 	int64_t next_due;
 	uint64_t passes; /* that the uploader has finished */
+	atomic_int syncing; /* callers of wb_sync() that wait for uploads */
 	_Atomic uint64_t seq;
 	_Atomic uint64_t pending, pending_bytes, failed;
 	_Atomic uint64_t held; /* of those pending: what somebody has open for writing */

@@ -17,6 +17,7 @@ struct parcel {
 	char *metadata;
 	size_t metadata_len;
 	uint64_t hash, size;
+	bool unsent; /* it is not to be sent: `result` says why */
 	int result;
 };
 

@@ -43,7 +43,7 @@ static int mark_sent(struct writeback *wb, struct parcel *p)
 	struct entry_id id = parcel_id(p);
 	struct journal j;
 
-	if (p->j.remote_has)
+	if (p->j.remote_has || p->unsent)
 		return 0;
 	int rc = journal_get(wb->local, p->ns->journal, &id, &j);
 	if (rc == -ENOENT) { /* it has been removed since, and was never sent */

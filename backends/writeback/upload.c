@@ -103,7 +103,7 @@ static void send_some(struct writeback *wb, struct batch *b, struct sending *s, 
 	for (size_t i = 0; i < b->n; i++) {
 		struct parcel *p = &b->parcels[i];
 
-		if (p->ns != ns || p->j.op != op)
+		if (p->unsent || p->ns != ns || p->j.op != op)
 			continue;
 		s->names[n] = (struct remote_name){p->bytes, p->len};
 		s->items[n] = (struct remote_item){
@@ -259,6 +259,7 @@ int wb_sync(struct store *base, uint64_t seq)
 
 	if (rc || !wb->opt.sync_remote || base->readonly)
 		return rc;
+	atomic_fetch_add(&wb->syncing, 1);
 	wb_hurry(wb);
 	pthread_mutex_lock(&wb->queue);
 	/* The pass under way may have begun before the change. */
@@ -270,13 +271,14 @@ int wb_sync(struct store *base, uint64_t seq)
 			rc = -ETIMEDOUT;
 			break;
 		}
-		if (wb->next_due == INT64_MAX && wb->passes < passes) {
+		if (wb->passes < passes) {
 			wb->next_due = 0;
 			pthread_cond_broadcast(&wb->work);
 		}
 		pthread_cond_wait(&wb->sent, &wb->queue);
 	}
 	pthread_mutex_unlock(&wb->queue);
+	atomic_fetch_sub(&wb->syncing, 1);
 	if (!rc && atomic_load(&wb->failed))
 		rc = -EIO;
 	return rc;

@@ -1,0 +1,240 @@
+/*
+ * test_writeback_upload.c - what is taken to the remote store, when, and what becomes of it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/base/clock.h"
+#include "tests/unit/wb_kit.h"
+
+static const char *asked(struct wbk *k)
+{
+	return fake_log(&k->remote);
+}
+
+static void test_one_put_for_many_changes(void **state)
+{
+	struct wbk *k = *state;
+
+	wbk_put(k, "a", "1");
+	wbk_advance(0.9);
+	wbk_put(k, "a", "2");
+	wbk_advance(0.9);
+	wbk_pass(k);
+	assert_string_equal(asked(k), "");
+	wbk_put(k, "b.swp", "never");
+	wbk_put(k, "temporary", "1");
+	wbk_remove(k, "temporary");
+	wbk_advance(0.2);
+	wbk_pass(k);
+	assert_string_equal(asked(k), "put a");
+	assert_string_equal(fake_value(&k->remote, "a"), "2");
+	assert_string_equal(wbk_state(k, "a"), "synced");
+}
+
+static void test_put_and_remove_in_one_group(void **state)
+{
+	struct wbk *k = *state;
+	struct record rec = {.mode = 0100644, .ino = 7};
+	struct change group[] = {
+		{.op = CHANGE_PUT, .id = wbk_key(k, "a"), .rec = &rec},
+		{.op = CHANGE_REMOVE, .id = wbk_key(k, "a")},
+		{.op = CHANGE_PUT, .id = wbk_key(k, "b"), .rec = &rec},
+	};
+	struct journal j;
+
+	assert_int_equal(blob_new_copy(k->st->blobs, "v", 1, &group[0].value), 0);
+	group[2].value = group[0].value;
+	assert_int_equal(k->st->ops->apply(k->st, group, 3, NULL), 0);
+	blob_unref(group[0].value);
+	assert_false(wbk_journal(k, "a", &j));
+	wbk_upload(k);
+	assert_string_equal(asked(k), "put b");
+}
+
+static void put_newer(struct fake *f, const char *op)
+{
+	struct wbk *k = (struct wbk *)(void *)((char *)f - offsetof(struct wbk, remote));
+
+	if (strcmp(op, "put") != 0)
+		return;
+	f->before = NULL;
+	wbk_put(k, "a", "newer");
+	wbk_remove(k, "b");
+}
+
+static void test_changed_meanwhile(void **state)
+{
+	struct wbk *k = *state;
+
+	wbk_put(k, "a", "1");
+	wbk_put(k, "b", "1");
+	wbk_advance(2);
+	k->remote.before = put_newer;
+	wbk_pass(k);
+	assert_string_equal(fake_value(&k->remote, "a"), "1");
+	assert_string_equal(wbk_state(k, "a"), "pending");
+	wbk_upload(k);
+	assert_string_equal(asked(k), "put a b; put a; remove b");
+	assert_string_equal(fake_value(&k->remote, "a"), "newer");
+	assert_null(fake_find(&k->remote, "b"));
+	assert_int_equal(atomic_load(&k->wb->pending), 0);
+}
+
+static void test_failures(void **state)
+{
+	struct wbk *k = *state;
+	struct journal j;
+
+	wbk_put(k, "a", "1");
+	wbk_put(k, "b", "1");
+	k->remote.refused = "a";
+	k->remote.refusal = -EFBIG;
+	wbk_upload(k);
+	assert_string_equal(wbk_state(k, "a"), journal_reason(-EFBIG));
+	assert_string_equal(wbk_state(k, "b"), "synced");
+	wbk_put(k, "a", "2"); /* another try */
+	assert_string_equal(wbk_state(k, "a"), "pending");
+	k->remote.refusal = -EAGAIN;
+	wbk_upload(k);
+	assert_true(wbk_journal(k, "a", &j));
+	assert_int_equal(j.tries, 1);
+	k->remote.refused = NULL;
+	wbk_upload(k);
+	assert_string_equal(fake_value(&k->remote, "a"), "2");
+}
+
+static void test_restart(void **state)
+{
+	struct wbk *k = *state;
+
+	fake_put(&k->remote, "old", "v");
+	assert_int_equal(wbk_list(k, ""), 0);
+	wbk_put(k, "a", "1");
+	wbk_remove(k, "old");
+	wbk_reopen(k);
+	assert_int_equal(atomic_load(&k->wb->pending), 2);
+	asked(k);
+	wbk_upload(k);
+	assert_string_equal(asked(k), "put a; remove old");
+	assert_string_equal(wbk_shown(k, "a"), "1");
+}
+
+static void test_the_clock_goes_back(void **state)
+{
+	struct wbk *k = *state;
+
+	wbk_put(k, "a", "1");
+	wbk_advance(-100000);
+	wbk_pass(k);
+	assert_string_equal(asked(k), "put a");
+}
+
+static void test_expired_before_its_turn(void **state)
+{
+	struct wbk *k = *state;
+
+	wbk_put_with(k, "a", "1", 1000000001, NULL);
+	wbk_upload(k);
+	assert_null(fake_find(&k->remote, "a"));
+	assert_int_equal(atomic_load(&k->wb->pending), 0);
+}
+
+/* Attributes of a value that is not here, and is not there any more. */
+static void test_attributes_of_what_has_gone(void **state)
+{
+	struct wbk *k = *state;
+
+	fake_put(&k->remote, "a", "v");
+	fake_put(&k->remote, "b", "v");
+	assert_int_equal(wbk_list(k, ""), 0);
+	wbk_set(k, "a", 0, "{}");
+	wbk_set(k, "b", 0, "{}");
+	fake_drop(&k->remote, "a");
+	asked(k);
+	wbk_upload(k);
+	assert_string_equal(asked(k), "get a; get b; put b");
+	assert_string_equal(fake_find(&k->remote, "b")->metadata, "{}");
+	assert_string_equal(wbk_keys(k), "b");
+	assert_int_equal(atomic_load(&k->wb->pending), 0);
+}
+
+static void test_conflicts(void **state)
+{
+	struct wbk *k = *state;
+	char key[STORE_KEY_MAX + 1];
+
+	memset(key, 'z', STORE_KEY_MAX); /* there is no room for ".conflict" */
+	key[STORE_KEY_MAX] = '\0';
+	k->opt.keep_conflicts = true;
+	wbk_reopen(k);
+	fake_put(&k->remote, "a", "base");
+	fake_put(&k->remote, key, "base");
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_int_equal(wbk_value(k, "a"), 0);
+	wbk_put(k, "a", "mine");
+	wbk_put(k, key, "mine");
+	wbk_put(k, "b", "mine");
+	fake_put(&k->remote, "a", "theirs");
+	fake_put(&k->remote, key, "theirs");
+	k->remote.refused = "a"; /* get fails, so it is not known whether there is one */
+	k->remote.refusal = -EAGAIN;
+	wbk_upload(k);
+	assert_string_equal(fake_value(&k->remote, "a"), "theirs");
+	assert_string_equal(fake_value(&k->remote, "b"), "mine");
+	assert_string_equal(fake_value(&k->remote, key), "theirs"); /* not overwritten */
+	k->remote.refused = NULL;
+	wbk_upload(k);
+	wbk_upload(k);
+	assert_string_equal(fake_value(&k->remote, "a"), "mine");
+	const struct fake_item *kept = NULL;
+	size_t n = 0;
+	for (size_t i = 0; i < k->remote.now.n; i++) {
+		if (strstr(k->remote.now.list[i].key, ".conflict-")) {
+			kept = &k->remote.now.list[i];
+			n++;
+		}
+	}
+	assert_int_equal(n, 1);
+	assert_string_equal(kept->value, "theirs");
+}
+
+static bool always(void *arg, const struct entry_id *id)
+{
+	return true;
+}
+
+/* fsync waits for the upload of a file that its caller has open. */
+static void test_sync_of_what_is_open(void **state)
+{
+	struct wbk *k = *state;
+
+	k->opt.sync_remote = true;
+	wbk_reopen(k);
+	k->st->is_written = always;
+	wbk_watch(k);
+	wbk_put(k, "a", "1");
+	assert_int_equal(k->st->ops->sync(k->st, UINT64_MAX), 0);
+	assert_string_equal(fake_value(&k->remote, "a"), "1");
+	k->st->ops->watch(k->st, NULL, NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		wbk_test(test_one_put_for_many_changes),
+		wbk_test(test_put_and_remove_in_one_group),
+		wbk_test(test_changed_meanwhile),
+		wbk_test(test_failures),
+		wbk_test(test_restart),
+		wbk_test_durable(test_restart),
+		wbk_test(test_the_clock_goes_back),
+		wbk_test(test_expired_before_its_turn),
+		wbk_test(test_attributes_of_what_has_gone),
+		wbk_test(test_conflicts),
+		wbk_test(test_sync_of_what_is_open),
+	};
+
+	return wbk_run("write-back uploads", tests, sizeof(tests) / sizeof(tests[0]));
+}
