@@ -26,6 +26,7 @@ enum {
 struct pending_rec {
 	unsigned refs;
 	struct record rec;
+	struct value_stamp seen;
 	unsigned char xattrs[];
 };
 
@@ -68,7 +69,7 @@ static struct pending_entry *writable_entry(const struct pending_entry *e)
 	return (struct pending_entry *)(uintptr_t)e;
 }
 
-static struct pending_rec *rec_new(const struct record *rec)
+static struct pending_rec *rec_new(const struct record *rec, const struct value_stamp *seen)
 {
 	struct pending_rec *r = malloc(sizeof(*r) + rec->xattrs_len);
 
@@ -76,6 +77,7 @@ static struct pending_rec *rec_new(const struct record *rec)
 		return NULL;
 	r->refs = 1;
 	r->rec = *rec;
+	r->seen = seen ? *seen : (struct value_stamp){0};
 	if (rec->xattrs_len)
 		memcpy(r->xattrs, rec->xattrs, rec->xattrs_len);
 	r->rec.xattrs = r->xattrs;
@@ -121,6 +123,11 @@ void table_set_value(struct pending_state *s, enum pending_part part, struct blo
 const struct record *pending_record(const struct pending_state *s)
 {
 	return &s->rec_copy->rec;
+}
+
+const struct value_stamp *pending_seen(const struct pending_state *s)
+{
+	return &s->rec_copy->seen;
 }
 
 struct pending_entry *table_entry_new(const struct entry_id *id)
@@ -330,7 +337,7 @@ static int prepare(const struct pending *p, const struct change *c, struct prepa
 			return -ENOMEM;
 	}
 	if (c->op == CHANGE_PUT && c->rec) {
-		out->rec = rec_new(c->rec);
+		out->rec = rec_new(c->rec, c->seen);
 		if (!out->rec)
 			return -ENOMEM;
 	}
@@ -388,6 +395,9 @@ static void entry_put(struct pending_entry *e, const struct change *c, struct pe
 		e->dirty = PENDING_BOTH;
 	}
 	if (rec) {
+		/* It has been made of that one, and for the same value. */
+		if (!c->seen && s->rec_part == PENDING_OWN)
+			rec->seen = s->rec_copy->seen;
 		table_set_record(s, PENDING_OWN, rec);
 		e->dirty |= PENDING_REC;
 	}

@@ -106,6 +106,9 @@ const struct pending_totals *pending_totals(const struct pending *p);
 /* The record of a state with rec_part PENDING_OWN. */
 const struct record *pending_record(const struct pending_state *s);
 
+/* The stored value that this record was made for (change.seen); all zero: nobody has said. */
+const struct value_stamp *pending_seen(const struct pending_state *s);
+
 /* The entry of this id, NULL where there is none. */
 const struct pending_entry *pending_find(const struct pending *p, const struct entry_id *id);
 

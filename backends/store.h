@@ -106,6 +106,11 @@ enum control {
 	CONTROL_DROP, /* ... is given up: what the remote store has counts again */
 };
 
+/* What a stored value was when somebody looked, in the store's own terms; all zero: nothing. */
+struct value_stamp {
+	uint64_t size, hash, txn;
+};
+
 enum change_op {
 	CHANGE_PUT, /* record and value, either of which may be "as it is" (NULL) */
 	CHANGE_REMOVE, /* entry and record; removing what is absent is no error */
@@ -118,6 +123,9 @@ struct change {
 	struct blob *value; /* PUT of a KEY: NULL keeps the value; the store takes its own
 			       reference and the caller must not write to the blob while
 			       anyone else holds one */
+	const struct value_stamp *seen; /* PUT of a KEY's record alone: the value that it was made
+					   for, from store_ops.stamp(); NULL: the one that is there
+					   when it is stored. Copied */
 	bool hold; /* PUT of a KEY that has no complete value yet: visible in views, but not made
 		      durable before a later PUT with a value and without hold */
 };
@@ -201,6 +209,12 @@ struct store_ops {
 
 	/* The value of a key, readable without a view (struct value below). -ENOENT. */
 	int (*read)(struct store *st, const struct entry_id *id, int64_t now, struct value *out);
+
+	/* What the stored value of a key is now, for change.seen: so that one which another program
+	 * writes before the record is stored counts as touched. Reads the value; to be called
+	 * without a view. -ENOENT: there is none, or it is not stored yet. NULL: nobody else writes
+	 * to the store unseen. */
+	int (*stamp)(struct store *st, const struct entry_id *id, struct value_stamp *out);
 
 	/* Applies the changes as one group. Never waits for the disk. -ENOSPC, -EROFS, -EIO,
 	 * -ENAMETOOLONG: nothing was applied. *seq (may be NULL) numbers the group for sync. */

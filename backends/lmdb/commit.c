@@ -19,12 +19,27 @@ enum { LOG_MAX = 16 }; /* lines about them after one commit */
 
 enum { BEGIN_ANEW = -ECHILD }; /* an attempt came to nothing; what was missing is there now */
 
+/* What the record is to say of the value that it belongs to. If somebody has looked at one, then of
+ * that one, whatever other programs have written since. */
+static struct node_stamp stamp_for(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
+	const struct value_stamp *seen, const MDB_val *value)
+{
+	struct node_stamp stamp = {seen->size, seen->hash, seen->txn};
+	struct record old;
+
+	if (!seen->txn &&
+		(node_record(st, t, id, &stamp, &old) || node_touched(st, t, id, &stamp, value)))
+		return node_stamp_of(t, value);
+	if (seen->txn && !node_touched(st, t, id, &stamp, value))
+		stamp.txn = t->id;
+	return stamp;
+}
+
 /* Writes a record whose value stays: its stamp stays too, as long as it is known to be right. */
-static int store_record(
-	struct lmdb_store *st, struct txn *t, const struct entry_id *id, const struct record *rec)
+static int store_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
+	const struct pending_state *state)
 {
 	struct node_stamp stamp = {.txn = t->id};
-	struct record old;
 	MDB_val value;
 
 	if (id->kind == ENTRY_KEY) {
@@ -35,10 +50,9 @@ static int store_record(
 			return node_remove_record(st, t, id);
 		if (rc)
 			return rc;
-		if (node_record(st, t, id, &stamp, &old) || node_touched(st, t, id, &stamp, &value))
-			stamp = node_stamp_of(t, &value);
+		stamp = stamp_for(st, t, id, pending_seen(state), &value);
 	}
-	return node_put_record(st, t, id, &stamp, rec);
+	return node_put_record(st, t, id, &stamp, pending_record(state));
 }
 
 static int store_value(struct lmdb_store *st, struct txn *t, const struct pending_item *it)
@@ -80,7 +94,7 @@ static int store_item(struct lmdb_store *st, struct txn *t, const struct pending
 	if (id->kind == ENTRY_KEY && (it->what & PENDING_VALUE))
 		return store_value(st, t, it);
 	if (it->state.rec_part == PENDING_OWN)
-		return store_record(st, t, id, pending_record(&it->state));
+		return store_record(st, t, id, &it->state);
 	return 0;
 }
 

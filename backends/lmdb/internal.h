@@ -112,6 +112,7 @@ int lmdb_view_begin(struct store *base, int64_t now, struct view **out);
 void lmdb_view_end(struct view *v);
 int lmdb_view_get(struct view *v, const struct entry_id *id, struct entry *out);
 int lmdb_read(struct store *base, const struct entry_id *id, int64_t now, struct value *out);
+int lmdb_stamp(struct store *base, const struct entry_id *id, struct value_stamp *out);
 
 /* expiry.c */
 int lmdb_view_expired(struct view *v, size_t skip, struct entry_id *id);

@@ -120,6 +120,7 @@ static const struct store_ops lmdb_ops = {
 	.scan_seek = lmdb_scan_seek,
 	.scan_close = lmdb_scan_close,
 	.read = lmdb_read,
+	.stamp = lmdb_stamp,
 	.apply = lmdb_apply,
 	.throttle = lmdb_throttle,
 	.sync = lmdb_sync,

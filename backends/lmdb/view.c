@@ -260,3 +260,30 @@ out:
 		env_read_end(&t);
 	return rc;
 }
+
+int lmdb_stamp(struct store *base, const struct entry_id *id, struct value_stamp *out)
+{
+	struct lmdb_store *st = lmdb_store(base);
+	struct nesting *nesting = nesting_get(st);
+	struct txn t;
+	MDB_val value;
+
+	if (!nesting)
+		return -ENOMEM;
+	int rc = id->kind == ENTRY_KEY ? snapshot_begin(st, nesting, &t) : -ENOENT;
+	if (rc)
+		return rc;
+	const struct pending_entry *e = pending_find(st->pending, id);
+	if (e && (e->state.removed || e->state.value_part != PENDING_STORED))
+		rc = -ENOENT;
+	gate_leave(&st->changes);
+	if (rc == 0)
+		rc = node_value(st, &t, id, &value);
+	if (rc == 0) {
+		struct node_stamp stamp = node_stamp_of(&t, &value);
+
+		*out = (struct value_stamp){stamp.size, stamp.hash, stamp.txn};
+	}
+	env_read_end(&t);
+	return rc;
+}

@@ -208,11 +208,14 @@ void loaded_release(struct loaded *l)
 int entry_adopt(
 	struct fs *fs, const struct entry_id *id, int64_t now, struct loaded *l, bool locked)
 {
+	struct value_stamp seen;
 	struct loaded now_is;
 	int rc;
 
 	if (fs->opt.readonly || !l->fresh)
 		return 0;
+	/* Before the times are made, so that they are not those of a value that came later. */
+	bool stamped = fs->st->ops->stamp && fs->st->ops->stamp(fs->st, id, &seen) == 0;
 	if (!locked)
 		pthread_mutex_lock(&fs->change);
 	rc = entry_load(fs, id, now, &now_is);
@@ -220,6 +223,8 @@ int entry_adopt(
 		if (now_is.fresh) {
 			struct change put = {.op = CHANGE_PUT, .id = *id, .rec = &now_is.rec};
 
+			if (stamped)
+				put.seen = &seen;
 			/* Where its record cannot be written, the entry is shown all the same. */
 			fs_apply(fs, &put, 1);
 		}

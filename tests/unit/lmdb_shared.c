@@ -480,6 +480,49 @@ static void test_damage_is_left_out(void **state)
 	assert_int_equal(expiration_in(k, find_ns(k, "main"), "after"), 6000);
 }
 
+static void seen_one(MDB_txn *txn)
+{
+	raw_put(txn, "main", 0, "k", "one");
+	raw_put(txn, "main", 0, "same", "one");
+}
+
+static void seen_two(MDB_txn *txn)
+{
+	raw_put(txn, "main", 0, "k", "two");
+}
+
+/* A record is of the value that somebody saw, not of what is there when it is stored. */
+static void test_record_of_what_was_seen(void **state)
+{
+	struct kit *k = *state;
+	struct record rec = {.mode = 0100644, .ino = 1};
+	const char *const keys[] = {"k", "same"};
+	struct entry e;
+
+	k->opts.commit_interval_ms = 60000;
+	kit_open(k);
+	kit_foreign(k, seen_one);
+	for (int i = 0; i < 2; i++) {
+		struct value_stamp seen;
+		struct change c = {.op = CHANGE_PUT,
+			.id = kit_id(k, ENTRY_KEY, keys[i]),
+			.rec = &rec,
+			.seen = &seen};
+
+		assert_int_equal(k->ops->stamp(k->st, &c.id, &seen), 0);
+		assert_int_equal(k->ops->apply(k->st, &c, 1, NULL), 0);
+		/* Another record, made of that one. */
+		c.seen = NULL;
+		assert_int_equal(k->ops->apply(k->st, &c, 1, NULL), 0);
+	}
+	kit_foreign(k, seen_two);
+	kit_sync(k);
+	assert_int_equal(kit_get(k, "k", &e), 0);
+	assert_true(e.touched && !e.unrecorded);
+	assert_int_equal(kit_get(k, "same", &e), 0);
+	assert_false(e.touched || e.unrecorded);
+}
+
 int lmdb_shared_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -496,6 +539,7 @@ int lmdb_shared_tests(void)
 		TEST(test_index_is_tidied),
 		TEST(test_unfit_database_is_left_out),
 		TEST(test_damage_is_left_out),
+		TEST(test_record_of_what_was_seen),
 #undef TEST
 	};
 
