@@ -371,6 +371,7 @@ static void begin_hold(struct pending_entry *e)
 		e->due_dirty = e->dirty;
 		e->due_first = e->first;
 		e->due_last = e->last;
+		e->due_base = e->base;
 	}
 	e->held = true;
 }
@@ -409,8 +410,8 @@ static void entry_put(struct pending_entry *e, const struct change *c, struct pe
 	}
 }
 
-static void change_apply(
-	struct pending *p, const struct change *c, struct prepared *with, uint64_t seq)
+static void change_apply(struct pending *p, const struct change *c, struct prepared *with,
+	uint64_t seq, uint64_t base)
 {
 	struct pending_entry *e = table_find(p, &c->id);
 
@@ -432,10 +433,14 @@ static void change_apply(
 	if (!before)
 		e->first = seq;
 	e->last = seq;
+	/* What is in flight changes what is stored under it. */
+	if (c->op == CHANGE_REMOVE || c->value)
+		e->base = e->in_flight ? 0 : base;
 	table_account(p, e, true);
 }
 
-int pending_apply(struct pending *p, const struct change *changes, size_t n, uint64_t seq)
+int pending_apply(
+	struct pending *p, const struct change *changes, size_t n, uint64_t seq, uint64_t base)
 {
 	struct prepared *list = calloc(n ? n : 1, sizeof(*list));
 	int rc = list ? 0 : -ENOMEM;
@@ -450,7 +455,7 @@ int pending_apply(struct pending *p, const struct change *changes, size_t n, uin
 			rc = prepare(p, c, &list[i]);
 	}
 	for (size_t i = 0; i < n && rc == 0; i++)
-		change_apply(p, &changes[i], &list[i], seq);
+		change_apply(p, &changes[i], &list[i], seq, base);
 	if (list)
 		prepared_free(list, n);
 	return rc;

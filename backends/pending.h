@@ -68,6 +68,8 @@ struct pending_entry {
 	unsigned dirty, due_dirty; /* PENDING_REC, PENDING_VALUE */
 	uint64_t first, last; /* groups that made it dirty */
 	uint64_t due_first, due_last;
+	/* The store's own number of the moment when its value (or removal) came in; 0: not known. */
+	uint64_t base, due_base;
 	bool held, in_flight;
 	int error; /* -errno: it was left out of the last commit for this; 0: it was not */
 	int64_t expiry; /* of the own record, nanoseconds; INT64_MAX: in no order of expiry */
@@ -83,6 +85,8 @@ struct pending_item {
 	struct pending_state state;
 	unsigned what; /* the parts to be stored */
 	uint64_t first, last;
+	uint64_t base;
+	bool overtaken; /* the store's: somebody else's value, which is newer, stays */
 	int error; /* to be set where it alone could not be stored: -errno */
 };
 
@@ -97,9 +101,11 @@ void pending_add_value(struct pending_totals *t, uint64_t size);
 struct pending *pending_new(void); /* NULL: out of memory */
 void pending_free(struct pending *p);
 
-/* Applies a group, all or nothing. `seq` numbers it, and is greater than that of the last one.
+/* Applies a group, all or nothing. `seq` numbers it, and is greater than that of the last one;
+ * `base` becomes that of the entries of which it changes the value.
  * -ENOMEM; -ENOENT: a PUT without a value of an entry that is removed. */
-int pending_apply(struct pending *p, const struct change *changes, size_t n, uint64_t seq);
+int pending_apply(
+	struct pending *p, const struct change *changes, size_t n, uint64_t seq, uint64_t base);
 
 const struct pending_totals *pending_totals(const struct pending *p);
 

@@ -33,6 +33,7 @@ int pending_collect(struct pending *p, uint64_t upto, struct pending_batch *batc
 		if (!s || it->last > upto)
 			continue;
 		it->entry = e;
+		it->base = e->held ? e->due_base : e->base;
 		it->state = table_state_copy(s);
 		e->in_flight = true;
 		if (e->held)
@@ -120,6 +121,7 @@ static void finish_failed(struct pending_entry *e, struct pending_item *it)
 		table_state_release(&e->due);
 		e->due = table_state_copy(&it->state);
 		e->due_last = it->last;
+		e->due_base = it->base;
 	}
 	e->due_dirty |= it->what;
 	e->due_first = it->first;
@@ -173,6 +175,7 @@ static void drop_hold(struct pending *p, struct pending_entry *e)
 	e->dirty = e->due_dirty;
 	e->first = e->due_first;
 	e->last = e->due_last;
+	e->base = e->due_base;
 	table_end_hold(e);
 	table_account(p, e, true);
 }

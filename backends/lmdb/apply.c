@@ -115,7 +115,8 @@ static int apply_locked(struct lmdb_store *st, bool nested, const struct change 
 	if (rc == 0)
 		rc = check_bases(st, nested, changes, n);
 	if (rc == 0)
-		rc = pending_apply(st->pending, changes, n, st->seq + 1);
+		rc = pending_apply(st->pending, changes, n, st->seq + 1,
+			bases_now(&st->bases, &st->env, nested));
 	if (rc)
 		return rc;
 	*seq = ++st->seq;

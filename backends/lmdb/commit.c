@@ -55,6 +55,23 @@ static int store_record(struct lmdb_store *st, struct txn *t, const struct entry
 	return node_put_record(st, t, id, &stamp, pending_record(state));
 }
 
+/* Another program has written or removed the key after our change of it was accepted: it is as if
+ * ours had been stored before. */
+static int store_overtaken(struct lmdb_store *st, struct txn *t, struct pending_item *it)
+{
+	const struct node_stamp ours = {
+		.size = UINT64_MAX}; /* no value has it: this is another's */
+	const struct entry_id *id = &it->entry->id;
+	MDB_val value;
+
+	it->overtaken = true;
+	if (it->state.removed || node_value(st, t, id, &value) == -ENOENT)
+		return node_remove_record(st, t, id);
+	if (it->state.rec_part == PENDING_OWN)
+		return node_put_record(st, t, id, &ours, pending_record(&it->state));
+	return it->state.rec_part == PENDING_NONE ? node_remove_record(st, t, id) : 0;
+}
+
 static int store_value(struct lmdb_store *st, struct txn *t, const struct pending_item *it)
 {
 	const struct entry_id *id = &it->entry->id;
@@ -75,7 +92,7 @@ static int store_value(struct lmdb_store *st, struct txn *t, const struct pendin
 	return rc == -ENOENT ? 0 : rc;
 }
 
-static int store_item(struct lmdb_store *st, struct txn *t, const struct pending_item *it)
+static int store_item(struct lmdb_store *st, struct txn *t, struct pending_item *it)
 {
 	const struct entry_id *id = &it->entry->id;
 	struct ns *ns = ns_get(&st->namespaces, id->ns);
@@ -89,6 +106,9 @@ static int store_item(struct lmdb_store *st, struct txn *t, const struct pending
 		if (rc == -EOPNOTSUPP)
 			return rc;
 	}
+	it->overtaken = false;
+	if ((it->what & PENDING_VALUE) && bases_overtaken(st, t, id, it->base))
+		return store_overtaken(st, t, it);
 	if (it->state.removed)
 		return node_remove(st, t, id);
 	if (id->kind == ENTRY_KEY && (it->what & PENDING_VALUE))
@@ -290,14 +310,42 @@ static void log_left_out(struct lmdb_store *st, const struct work *w)
 		log_error("%s: so it is with %u more", st->env.dir, said - LOG_MAX);
 }
 
+/* And whoever has seen ours is to look again. With `changes` held alone, once views show it. */
+static void tell_overtaken(struct lmdb_store *st, const struct work *w)
+{
+	char shown[256], ns_shown[128];
+	unsigned said = 0;
+
+	for (size_t i = 0; i < w->batch.n; i++) {
+		const struct entry_id *id = &w->batch.items[i].entry->id;
+
+		if (!w->batch.items[i].overtaken || said++ >= LOG_MAX)
+			continue;
+		const struct ns *ns = ns_get(&st->namespaces, id->ns);
+		log_warning(
+			"%s: another program has changed %s in namespace %s after it was "
+			"changed here, before that was stored: the other program's change stays",
+			st->env.dir, log_bytes(id->bytes, id->len, shown, sizeof(shown)),
+			log_bytes(ns->name, ns->len, ns_shown, sizeof(ns_shown)));
+	}
+	if (said > LOG_MAX)
+		log_warning("%s: so it is with %u more", st->env.dir, said - LOG_MAX);
+	if (said)
+		watch_overtaken(st);
+}
+
 static void finish(struct lmdb_store *st, struct work *w, int rc)
 {
 	if (!w->changes_alone) {
 		gate_close(&st->changes);
 		w->changes_alone = true;
 	}
-	if (rc == 0)
+	if (rc == 0) {
 		log_left_out(st, w);
+		tell_overtaken(st, w);
+	}
+	/* What is accepted from here on, or was during the commit, is later than those moments. */
+	bases_release(&st->bases);
 	pending_finish(st->pending, &w->batch, rc == 0);
 	atomic_store(&st->left_out, pending_error(st->pending));
 	if (w->job && rc == 0 && w->job->landed)

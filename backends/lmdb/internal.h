@@ -11,6 +11,7 @@
  *   value.c      a value into LMDB         verified.c   which values have been compared
  *   damaged.c    records that are none
  *   meta.c       kvfs:meta                 tree.c, walk.c  move_tree
+ *   bases.c      the moments when changes were accepted
  *   orphans.c    records of keys that other programs removed
  *
  * The lock order is in env.h.
@@ -24,6 +25,7 @@
 #include <stdint.h>
 
 #include "backends/base/thread.h"
+#include "backends/lmdb/bases.h"
 #include "backends/lmdb/damaged.h"
 #include "backends/lmdb/env.h"
 #include "backends/lmdb/nesting.h"
@@ -66,6 +68,7 @@ struct watch {
 	bool have_before, have_after;
 	struct txn before, after;
 	uint64_t reported; /* the newest foreign transaction that fn was told of */
+	bool overtaken; /* a view shows other programs' values that fn may have been told of before */
 };
 
 struct lmdb_store {
@@ -76,6 +79,7 @@ struct lmdb_store {
 	struct orphans orphans;
 	struct damaged damaged;
 	struct space space;
+	struct bases bases;
 
 	struct gate changes;
 	struct pending *pending; /* changes */
@@ -149,6 +153,7 @@ void watch_stop(struct lmdb_store *st);
 void watch_destroy(struct lmdb_store *st); /* after the committer has stopped */
 void watch_committed(struct lmdb_store *st); /* this process has just committed; without locks */
 void watch_release_pins(void *arg);
+void watch_overtaken(struct lmdb_store *st); /* other programs' values stay in place of ours */
 void lmdb_watch(struct store *base, store_watcher fn, void *arg);
 enum foreign_verdict lmdb_foreign_compare(struct foreign_change *what, const struct entry_id *id);
 int lmdb_foreign_old_value(

@@ -38,6 +38,18 @@ void watch_release_pins(void *arg)
 	unpin(&w->have_before, &w->before);
 	unpin(&w->have_after, &w->after);
 	pthread_mutex_unlock(&w->lock);
+	bases_release(&st->bases);
+}
+
+/* All counts as changed at the next look: this is rare, and the kernel may have been told of the
+ * change already when views still showed our value. */
+void watch_overtaken(struct lmdb_store *st)
+{
+	struct watch *w = &st->watch;
+
+	pthread_mutex_lock(&w->lock);
+	w->overtaken = true;
+	pthread_mutex_unlock(&w->lock);
 }
 
 /* Tells the watcher; w->after is the new state. With w->lock, which is released meanwhile. */
@@ -75,6 +87,11 @@ static void look(struct lmdb_store *st)
 	if (rc)
 		return;
 	w->have_after = true;
+	if (w->overtaken) {
+		w->overtaken = false;
+		w->reported = 0;
+		unpin(&w->have_before, &w->before);
+	}
 	if (w->have_before && w->before.id == w->after.id) {
 		unpin(&w->have_after, &w->after);
 		return;
@@ -157,6 +174,7 @@ void watch_init(struct lmdb_store *st)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&w->changed, &attr);
 	pthread_condattr_destroy(&attr);
+	pthread_mutex_init(&st->bases.lock, NULL);
 	st->env.pins_arg = st;
 	st->env.release_pins = watch_release_pins;
 }
@@ -166,6 +184,8 @@ void watch_destroy(struct lmdb_store *st)
 	struct watch *w = &st->watch;
 
 	st->env.release_pins = NULL;
+	bases_release(&st->bases);
+	pthread_mutex_destroy(&st->bases.lock);
 	pthread_cond_destroy(&w->changed);
 	pthread_mutex_destroy(&w->lock);
 }

@@ -523,6 +523,58 @@ static void test_record_of_what_was_seen(void **state)
 	assert_false(e.touched || e.unrecorded);
 }
 
+static void overtake(MDB_txn *txn)
+{
+	MDB_val gone = {4, (void *)(uintptr_t) "gone"};
+
+	raw_put(txn, "main", 0, "new", "foreign");
+	raw_put(txn, "main", 0, "old", "foreign");
+	raw_put(txn, "main", 0, "removed", "foreign");
+	if (mdb_del(txn, raw_open(txn, "main", 0), &gone, NULL))
+		_exit(5);
+}
+
+static void overtake_again(MDB_txn *txn)
+{
+	raw_put(txn, "main", 0, "new", "foreign again");
+}
+
+/* Whoever writes last wins, also where the other one's transaction is before the commit of ours. */
+static void test_last_writer_wins(void **state)
+{
+	struct kit *k = *state;
+	const char *const keys[] = {"old", "removed", "gone", "other"};
+	struct entry e;
+
+	k->opts.commit_interval_ms = 60000;
+	kit_open(k);
+	for (int i = 0; i < 4; i++)
+		kit_put(k, keys[i], "x");
+	kit_sync(k);
+	kit_put(k, "new", "mount");
+	assert_int_equal(kit_try_put(k, "old", "mount", 5, 5000), 0);
+	kit_put(k, "gone", "mount");
+	kit_put(k, "other", "mount");
+	assert_int_equal(kit_drop(k, "removed"), 0);
+	kit_foreign(k, overtake);
+	kit_sync(k);
+	kit_expect(k, "new", "foreign");
+	kit_expect(k, "old", "foreign");
+	kit_expect(k, "removed", "foreign");
+	kit_expect(k, "gone", NULL);
+	kit_expect(k, "other", "mount");
+	assert_int_equal(kit_get(k, "old", &e), 0);
+	assert_true(e.touched && e.rec.expiration == 5000);
+	/* Ours comes after theirs here. */
+	kit_put(k, "other", "again");
+	kit_foreign(k, overtake_again);
+	kit_put(k, "new", "mount");
+	kit_foreign(k, seen_one);
+	kit_sync(k);
+	kit_expect(k, "new", "mount");
+	kit_expect(k, "other", "again");
+}
+
 int lmdb_shared_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -540,6 +592,7 @@ int lmdb_shared_tests(void)
 		TEST(test_unfit_database_is_left_out),
 		TEST(test_damage_is_left_out),
 		TEST(test_record_of_what_was_seen),
+		TEST(test_last_writer_wins),
 #undef TEST
 	};
 

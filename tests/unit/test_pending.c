@@ -63,7 +63,7 @@ static int put(struct kit *k, const char *name, const char *value, uint64_t ino,
 
 	if (value)
 		assert_int_equal(blob_new_copy(k->blobs, value, strlen(value), &c.value), 0);
-	int rc = pending_apply(k->p, &c, 1, ++k->seq);
+	int rc = pending_apply(k->p, &c, 1, ++k->seq, 0);
 	blob_unref(c.value);
 	return rc;
 }
@@ -73,14 +73,14 @@ static int put_expiring(struct kit *k, const char *name, int64_t at)
 	struct record rec = {.ino = 1, .expiration = at};
 	struct change c = {.op = CHANGE_PUT, .id = key(name), .rec = &rec};
 
-	return pending_apply(k->p, &c, 1, ++k->seq);
+	return pending_apply(k->p, &c, 1, ++k->seq, 0);
 }
 
 static void drop(struct kit *k, const char *name)
 {
 	struct change c = {.op = CHANGE_REMOVE, .id = key(name)};
 
-	assert_int_equal(pending_apply(k->p, &c, 1, ++k->seq), 0);
+	assert_int_equal(pending_apply(k->p, &c, 1, ++k->seq, 0), 0);
 }
 
 static const struct pending_entry *find(struct kit *k, const char *name)
@@ -228,7 +228,7 @@ static void test_group_fails_whole(void **state)
 		{.op = CHANGE_PUT, .id = key("b"), .rec = &rec},
 	};
 
-	assert_int_equal(pending_apply(k->p, group, 3, ++k->seq), -ENOENT);
+	assert_int_equal(pending_apply(k->p, group, 3, ++k->seq, 0), -ENOENT);
 	assert_int_equal(pending_totals(k->p)->count, 0);
 }
 
@@ -493,7 +493,7 @@ static void test_weight(void **state)
 	assert_int_equal(blob_new(k->blobs, &b), 0);
 	assert_int_equal(blob_resize(b, 100 << 20), 0);
 	struct change c = {.op = CHANGE_PUT, .id = key("a"), .value = b};
-	assert_int_equal(pending_apply(k->p, &c, 1, ++k->seq), 0);
+	assert_int_equal(pending_apply(k->p, &c, 1, ++k->seq, 0), 0);
 	blob_unref(b);
 	assert_true(pending_totals(k->p)->bytes >= 100 << 20);
 	assert_true(pending_totals(k->p)->large >= 100 << 20);
