@@ -576,6 +576,18 @@ int file_allocate(struct fs *fs, struct handle *h, uint64_t size)
 	return rc;
 }
 
+/* `last`: nobody else will store it. The caller holds fs.change. */
+static int file_resized(struct fs *fs, struct node *n, struct open_file *f, bool last)
+{
+	int rc = file_store(fs, n, NULL);
+
+	if (rc && last)
+		file_give_up(f);
+	if (last)
+		file_let_go(fs, n, f);
+	return rc;
+}
+
 int file_resize(struct fs *fs, struct node *n, uint64_t size, struct handle *h)
 {
 	struct open_file *f;
@@ -591,12 +603,8 @@ int file_resize(struct fs *fs, struct node *n, uint64_t size, struct handle *h)
 	pthread_mutex_lock(&fs->nodes.lock);
 	bool writers = f->writers > 0;
 	pthread_mutex_unlock(&fs->nodes.lock);
-	if (!rc && !h && !writers) {
-		rc = file_store(fs, n, NULL);
-		if (rc)
-			file_give_up(f);
-		file_let_go(fs, n, f);
-	}
+	if (!rc && !h && (!writers || fs->opt.sync))
+		rc = file_resized(fs, n, f, !writers);
 	file_drop(fs, n, false);
 	pthread_mutex_unlock(&fs->change);
 	return rc;

@@ -26,10 +26,11 @@ struct open_file {
 	unsigned drops; /* how often it became the store's again */
 	bool dirty; /* the store has not been given it yet */
 	struct handle *handles; /* through which it is open */
-	/* Changes of the content are counted: all, those before the store was last given it, and up
-	 * to the last one that came from a mapping, of which nobody knows through which handle, and
-	 * up to the last one that left nothing of what was there. */
-	uint64_t changes, stored, mapped, emptied;
+	/* Changes of the content are counted: all, those before the store was last given it, up to
+	 * the last one that any writer's close publishes (it came by the path, or from a mapping, of
+	 * which nobody knows through which handle), and up to the last one that left nothing of what
+	 * was there. */
+	uint64_t changes, stored, anyone, emptied;
 	bool held; /* created here, never complete: the store holds it back */
 	struct timespec mtime, ctime; /* where dirty */
 	bool known; /* the next two are set */
@@ -115,7 +116,7 @@ void file_give_up(struct open_file *f);
 void file_let_go(struct fs *fs, struct node *n, struct open_file *f);
 
 /* Changes the size. `h`: through this handle, so that the store is told at its close; NULL: it is
- * told at once, unless somebody has it open for writing. */
+ * told at once, unless somebody has it open for writing, and with -o sync then too. */
 int file_resize(struct fs *fs, struct node *n, uint64_t size, struct handle *h);
 
 /* The size becomes `size` where it is less, and the times change in either case, as fallocate(2) has

@@ -48,8 +48,10 @@ void handle_touch(struct handle *h, struct open_file *f, bool emptied)
 	file_touch(f);
 	if (emptied)
 		f->emptied = f->changes;
-	if (!h)
+	if (!h) { /* nobody else will see to it */
+		f->anyone = f->changes;
 		return;
+	}
 	h->changed = f->changes;
 	h->wrote = !emptied;
 }
@@ -58,7 +60,7 @@ bool handle_is_unpublished(const struct handle *h)
 {
 	const struct open_file *f = h->file;
 
-	uint64_t last = h->writing && f->mapped > h->changed ? f->mapped : h->changed;
+	uint64_t last = h->writing && f->anyone > h->changed ? f->anyone : h->changed;
 
 	/* Of what somebody else has emptied since nothing is left. */
 	return last > f->stored && last >= f->emptied;

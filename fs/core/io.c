@@ -181,7 +181,7 @@ int fs_write(
 	if (!rc) {
 		handle_touch(h, f, false);
 		if (mapped)
-			f->mapped = f->changes;
+			f->anyone = f->changes;
 	}
 	pthread_mutex_unlock(&f->lock);
 	return rc;

@@ -250,6 +250,37 @@ static void test_close_publishes_what_was_mapped(void **state)
 	env_close(&e);
 }
 
+/* truncate(2) changes what somebody else has open: that one's fsync and close store it, although it
+ * has not been written to since; and with -o sync it does not wait for them. */
+static void test_writer_publishes_what_was_truncated(void **state)
+{
+	const struct fs_options sync = {.sync = true};
+	const struct stat sizes[] = {{.st_size = 2}, {.st_size = 0}};
+	struct handle *writer;
+	struct fs_attr attr;
+	struct node *n;
+	struct env e;
+
+	for (int i = 0; i < 4; i++) {
+		const char *want = i % 2 ? "" : "wr";
+
+		env_open(&e, '/', i < 2 ? NULL : &sync);
+		assert_int_equal(write_file(&e, "k", "old"), 0);
+		assert_int_equal(walk(&e, "k", &n, &attr), 0);
+		assert_int_equal(fs_open_file(e.fs, n, true, false, 0, &writer), 0);
+		assert_int_equal(fs_write(e.fs, writer, 0, "written", 7, false), 0);
+		assert_int_equal(fs_fsync(e.fs, writer), 0);
+		assert_string_equal(stored(&e, "k"), "written");
+		assert_int_equal(fs_setattr(e.fs, n, &sizes[i % 2], FS_SET_SIZE, NULL, &attr), 0);
+		if (i < 2)
+			assert_int_equal(fs_fsync(e.fs, writer), 0);
+		assert_string_equal(stored(&e, "k"), want);
+		fs_release_file(e.fs, writer);
+		fs_forget(e.fs, n, 1);
+		env_close(&e);
+	}
+}
+
 /* A store whose values are read only while changes can be made. */
 static struct unhindered {
 	struct store_ops ops;
@@ -672,6 +703,7 @@ int main(void)
 		cmocka_unit_test(test_store_sees_whole_values),
 		cmocka_unit_test(test_release_publishes_only_its_own),
 		cmocka_unit_test(test_close_publishes_what_was_mapped),
+		cmocka_unit_test(test_writer_publishes_what_was_truncated),
 		cmocka_unit_test(test_removing_what_is_open_hinders_nobody),
 		cmocka_unit_test(test_open_outlives_unlink),
 		cmocka_unit_test(test_attributes_while_content_is_stored),
