@@ -68,7 +68,7 @@ static struct walk *walk_get(struct wb_ns *ns, const void *prefix, size_t len)
 	unsigned n = 0;
 
 	for (struct walk *w = ns->walks; w; w = w->next, n++) {
-		if (w->prefix_len == len && memcmp(w->prefix, prefix, len) == 0)
+		if (w->prefix_len == len && (!len || memcmp(w->prefix, prefix, len) == 0))
 			return w;
 		if (!w->busy)
 			idle = w; /* the last in the list is the oldest */
@@ -80,7 +80,8 @@ static struct walk *walk_get(struct wb_ns *ns, const void *prefix, size_t len)
 	struct walk *w = calloc(1, sizeof(*w));
 	if (!w)
 		return NULL;
-	memcpy(w->prefix, prefix, len);
+	if (len)
+		memcpy(w->prefix, prefix, len);
 	w->prefix_len = (uint16_t)len;
 	w->next = ns->walks;
 	ns->walks = w;

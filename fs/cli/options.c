@@ -198,8 +198,9 @@ static int set_max_age(struct mount_options *o, const char *value, char *why, si
 {
 	double s;
 
-	if (!parse_seconds(value, &s))
-		return refuse("max_age", "a number of seconds", why, cap);
+	/* What is old before its answer has come could never be shown. */
+	if (!parse_seconds(value, &s) || s < 1)
+		return refuse("max_age", "a number of seconds, 1 or more", why, cap);
 	o->remote.max_age = (int64_t)(s * CLOCK_SECOND);
 	return 0;
 }
