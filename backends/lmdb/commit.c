@@ -127,6 +127,35 @@ struct work {
 	bool committed; /* a transaction has been; else there was nothing to write */
 };
 
+/* A rename removes the old name in the group that puts the new one: as long as the new one is left
+ * out, what is in the store under the old one stays there. The groups of an item that has been changed
+ * again are not known one by one, so it holds for all between its first and its last. True: there are
+ * some. */
+static bool leave_out_removals(struct work *w)
+{
+	uint64_t first = UINT64_MAX, last = 0;
+	bool any = false;
+
+	for (size_t i = 0; i < w->batch.n; i++) {
+		const struct pending_item *it = &w->batch.items[i];
+
+		if (!it->error || it->state.removed)
+			continue;
+		first = it->first < first ? it->first : first;
+		last = it->last > last ? it->last : last;
+	}
+	for (size_t i = 0; i < w->batch.n; i++) {
+		struct pending_item *it = &w->batch.items[i];
+
+		if (it->error || !it->state.removed || it->entry->id.kind != ENTRY_KEY ||
+			it->last < first || it->last > last)
+			continue;
+		it->error = -ECANCELED;
+		any = true;
+	}
+	return any;
+}
+
 /* What cannot be stored alone, because of another program or of damage, is left out, and stays in
  * the table: it must not keep all others from being durable. */
 static int write_all(struct lmdb_store *st, struct txn *t, struct work *w)
@@ -136,7 +165,7 @@ static int write_all(struct lmdb_store *st, struct txn *t, struct work *w)
 	for (size_t i = 0; i < w->batch.n && rc == 0; i++) {
 		struct pending_item *it = &w->batch.items[i];
 
-		if (it->error == -EIO)
+		if (it->error == -EIO || it->error == -ECANCELED)
 			continue;
 		rc = store_item(st, t, it);
 		it->error = rc == -EOPNOTSUPP || rc == -EIO ? rc : 0;
@@ -145,7 +174,7 @@ static int write_all(struct lmdb_store *st, struct txn *t, struct work *w)
 		else if (rc == -EIO && w->anew++ < ANEW_MAX)
 			rc = BEGIN_ANEW;
 	}
-	return rc;
+	return rc == 0 && leave_out_removals(w) ? BEGIN_ANEW : rc;
 }
 
 static void release(struct lmdb_store *st, struct work *w)
@@ -281,6 +310,8 @@ abort:
 
 const char *commit_why(int error)
 {
+	if (error == -ECANCELED)
+		return "what was done together with it, as its renaming, cannot be stored";
 	return error == -EOPNOTSUPP
 		? "another program has put a database with duplicates, or with keys in an order of "
 		  "its own, in the place of its namespace"

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/lmdb_kit.h"
@@ -426,6 +427,41 @@ static const char *failure(struct kit *k, uint32_t ns, const char *key)
 	return e.failed;
 }
 
+/* A key that was renamed to where it cannot be written stays, in the store, where it was. */
+static void test_rename_that_is_left_out(void **state)
+{
+	struct kit *k = *state;
+	uint32_t main_ns, other;
+	struct entry e;
+
+	k->opts.commit_interval_ms = 60000;
+	kit_open(k);
+	main_ns = k->ns;
+	other = make_ns(k, "other");
+	put_in(k, other, "old", 0);
+	kit_sync(k);
+	k->ns = main_ns;
+	struct blob *value;
+	struct record rec = {.mode = S_IFREG | 0644, .ino = 77};
+	assert_int_equal(blob_new_copy(k->st->blobs, "v", 1, &value), 0);
+	struct change moved[] = {
+		{.op = CHANGE_PUT, .id = kit_id(k, ENTRY_KEY, "new"), .rec = &rec, .value = value},
+		{.op = CHANGE_REMOVE, .id = {other, ENTRY_KEY, 3, (const unsigned char *)"old"}},
+	};
+	assert_int_equal(k->ops->apply(k->st, moved, 2, NULL), 0);
+	blob_unref(value);
+	kit_foreign(k, make_main_unfit);
+	assert_int_equal(k->ops->sync(k->st, UINT64_MAX), -EIO);
+	kit_foreign(k, other_is_stored);
+	k->ns = other;
+	assert_int_equal(get_at(k, "old", INT64_MIN, &e), -ENOENT);
+	kit_foreign(k, drop_main);
+	put_in(k, other, "one", 0);
+	kit_sync(k);
+	kit_foreign(k, other_is_stored); /* which is "one" now */
+	assert_null(failure(k, main_ns, "new"));
+}
+
 /* A namespace that cannot be written to keeps nothing else from being durable. */
 static void test_unfit_database_is_left_out(void **state)
 {
@@ -589,6 +625,7 @@ int lmdb_shared_tests(void)
 		TEST(test_records_go_with_their_namespace),
 		TEST(test_removing_from_a_dropped_namespace),
 		TEST(test_index_is_tidied),
+		TEST(test_rename_that_is_left_out),
 		TEST(test_unfit_database_is_left_out),
 		TEST(test_damage_is_left_out),
 		TEST(test_record_of_what_was_seen),
