@@ -18,7 +18,7 @@
 
 #include "fs/fuse/status.h"
 
-enum { STATUS_MAX = 64 * 1024 };
+enum { STATUS_MAX = 64 * 1024, ASK_SECONDS = 60 };
 
 char *mountpoint_resolve(const char *path)
 {
@@ -206,13 +206,16 @@ static int ask_as_owner(ask_fn *ask, const char *resolved, const char *what, cha
 		if (setgroups(0, NULL) || setresgid(u.gid, u.gid, u.gid) ||
 			setresuid(u.uid, u.uid, u.uid))
 			_exit(EACCES);
+		alarm(ASK_SECONDS); /* the daemon is somebody else's: it may never answer */
 		_exit(-ask(resolved, what, ends[1]));
 	}
 	close(ends[1]);
 	int n = read_all(ends[0], buf, cap);
 	close(ends[0]);
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		return -ECHILD;
+	if (!WIFEXITED(status))
+		return WTERMSIG(status) == SIGALRM ? -ETIMEDOUT : -ECHILD;
 	return WEXITSTATUS(status) ? -WEXITSTATUS(status) : n;
 }
 

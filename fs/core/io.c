@@ -256,24 +256,34 @@ int fs_settle_write(struct fs *fs, struct handle *h)
 	return fs->opt.sync ? fs_fsync(fs, h) : 0;
 }
 
+struct publishing {
+	struct fs *fs;
+	int rc; /* the first error */
+};
+
 /* What was closed is stored, whether the kernel has said so already or not. */
 static void publish_closed(void *arg, struct node *n)
 {
-	struct fs *fs = arg;
-	struct open_file *f = file_if_open(fs, n);
+	struct publishing *p = arg;
+	struct open_file *f = file_if_open(p->fs, n);
 
 	if (!f)
 		return;
-	if (handle_any_closed(f))
-		publish(fs, n, NULL);
-	file_drop(fs, n, false);
+	int rc = handle_any_closed(f) ? publish(p->fs, n, NULL) : 0;
+	if (!p->rc)
+		p->rc = rc;
+	file_drop(p->fs, n, false);
 }
 
 int fs_sync_all(struct fs *fs)
 {
-	if (atomic_load(&fs->writers))
-		node_each(&fs->nodes, publish_closed, fs);
-	return fs_sync(fs);
+	struct publishing p = {.fs = fs};
+	int rc = atomic_load(&fs->writers) ? node_each(&fs->nodes, publish_closed, &p) : 0;
+
+	if (!rc)
+		rc = p.rc;
+	int synced = fs_sync(fs);
+	return rc ? rc : synced;
 }
 
 /* What was only created must not stay behind as if it were there. Under fs.change. */
