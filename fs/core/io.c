@@ -241,6 +241,19 @@ int fs_flush(struct fs *fs, struct handle *h, uint32_t pid)
 	return fs_settle(fs, handle_closed(fs, h, pid) ? publish(fs, h->node, h) : 0);
 }
 
+/* -EIO where a store behind a cache will never take the key's content. */
+static int refused(struct fs *fs, struct node *n)
+{
+	struct node_id id;
+	struct loaded l;
+
+	if (!fs->st->ops->prepare || node_get_id(&fs->nodes, n, &id) ||
+		entry_load(fs, &id.id, clock_now(), &l))
+		return 0;
+	loaded_release(&l);
+	return l.failed ? -EIO : 0;
+}
+
 int fs_fsync(struct fs *fs, struct handle *h)
 {
 	int rc = is_unpublished(h) ? publish(fs, h->node, h) : 0;
@@ -248,7 +261,9 @@ int fs_fsync(struct fs *fs, struct handle *h)
 	if (rc)
 		return rc;
 	rc = fs_sync(fs);
-	return rc && is_durable(fs, h->node) ? 0 : rc;
+	if (rc)
+		return is_durable(fs, h->node) ? 0 : rc;
+	return refused(fs, h->node);
 }
 
 int fs_settle_write(struct fs *fs, struct handle *h)
