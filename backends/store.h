@@ -78,8 +78,9 @@ struct entry {
 
 /* What an operation is about to look at (store_ops.prepare). Bytes are borrowed. */
 enum want_kind {
-	WANT_NAME, /* whether there is a key `key` (len 0: no matter), with its size, or anything that
-		      begins with `prefix` (len 0: no matter) */
+	WANT_NAME, /* whether there is a key `key` (len 0: no matter), or anything that begins with
+		      `prefix` (len 0: no matter) */
+	WANT_SIZE, /* the size and attributes of `key`, if it is there */
 	WANT_LIST, /* the names of what begins with `prefix`, from `key` on (as far as is worth it now:
 		      `upto`) */
 	WANT_VALUE, /* the value of `key`, if it is there */

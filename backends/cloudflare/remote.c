@@ -61,28 +61,55 @@ static void remote_page_release(struct remote_page *page)
 	*page = (struct remote_page){0};
 }
 
+/* Gets those keys that are, or are not, to be had exactly. Whether there was an answer for any. */
+static int get_part(struct remote *r, const char *ns, const struct remote_name *keys, size_t n,
+	bool exact, enum client_priority prio, struct remote_value *out, bool *any)
+{
+	struct client_name names[REMOTE_GET_MAX] = {0};
+	size_t which[REMOTE_GET_MAX], count = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (out[i].exact != exact)
+			continue;
+		names[count] = (struct client_name){keys[i].bytes, keys[i].len};
+		which[count++] = i;
+	}
+	if (!count)
+		return 0;
+	struct client_value *values = calloc(count, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	int rc = exact ? client_get(client(r), ns, names, count, prio, values)
+		       : client_bulk_get(client(r), ns, names, count, prio, values);
+	for (size_t i = 0; i < count; i++) {
+		struct client_value *v = &values[i];
+
+		*any = *any || v->error == 0 || v->error == -ENOENT;
+		out[which[i]] = (struct remote_value){
+			.exact = exact,
+			.error = v->error,
+			.value = v->value,
+			.expiration = v->expiration,
+			.metadata_known = v->metadata_known,
+			.metadata = v->metadata,
+			.metadata_len = v->metadata_len,
+		};
+	}
+	free(values);
+	return rc;
+}
+
 static int remote_get(struct remote *r, const char *ns, const struct remote_name *keys, size_t n,
 	bool background, struct remote_value *out)
 {
 	enum client_priority prio = background ? CLIENT_BACKGROUND : CLIENT_INTERACTIVE;
-	struct client_name names[REMOTE_GET_MAX] = {0};
-	struct client_value *values = calloc(n, sizeof(*values));
 	bool any = false;
 
-	if (!values)
-		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
-		names[i] = (struct client_name){keys[i].bytes, keys[i].len};
-	int rc = client_bulk_get(client(r), ns, names, n, prio, values);
-	for (size_t i = 0; i < n; i++) {
-		struct client_value *v = &values[i];
-
-		any = any || v->error == 0 || v->error == -ENOENT;
-		out[i] = (struct remote_value){v->error, v->value, v->expiration, v->metadata_known,
-			v->metadata, v->metadata_len};
-	}
-	free(values);
-	return any ? 0 : rc;
+		out[i].error = -ENOMEM;
+	int rc = get_part(r, ns, keys, n, true, prio, out, &any);
+	int more = get_part(r, ns, keys, n, false, prio, out, &any);
+	return any ? 0 : rc ? rc : more;
 }
 
 static struct client_item item_of(const struct remote_item *i)

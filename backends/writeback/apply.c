@@ -130,6 +130,19 @@ uint64_t wb_hash_blob(struct blob *b)
 	return hash;
 }
 
+void wb_info_value(struct info *i, struct blob *value)
+{
+	static const unsigned char MARK[] = {0xef, 0xbb, 0xbf};
+	unsigned char begin[sizeof(MARK)];
+
+	i->cached = i->sized = true;
+	i->size = blob_size(value);
+	i->hash = wb_hash_blob(value);
+	i->marked = i->size >= sizeof(MARK) &&
+		blob_read(value, 0, begin, sizeof(begin)) == (int64_t)sizeof(begin) &&
+		memcmp(begin, MARK, sizeof(MARK)) == 0;
+}
+
 /* What names a file in its directory. */
 bool wb_name_is_local(struct writeback *wb, const struct entry_id *id)
 {
@@ -263,11 +276,8 @@ static int add_put(struct writeback *wb, struct group *g, const struct wb_ns *ns
 		info->cached = info->sized = c->hold;
 		info->hash = c->hold ? wb_hash_blob(NULL) : 0;
 	}
-	if (c->value) {
-		info->cached = info->sized = true;
-		info->size = blob_size(c->value);
-		info->hash = wb_hash_blob(c->value);
-	}
+	if (c->value)
+		wb_info_value(info, c->value);
 	int rc = group_put(g, c, &rec, info);
 	if (rc)
 		return rc;

@@ -8,7 +8,6 @@
 #include "backends/base/log.h"
 #include "backends/writeback/parcel.h"
 
-enum { BATCH_MAX = 10000 };
 static const uint64_t BATCH_BYTES = 90ULL << 20;
 static const int64_t PUT_OFF_MAX = 60LL * CLOCK_SECOND; /* results.c */
 static const int64_t OPEN_AGAIN = CLOCK_SECOND / 5; /* when to look again at what is open */
@@ -81,6 +80,10 @@ static int collect_ns(struct writeback *wb, struct wb_ns *ns, bool hurry, struct
 
 			++*pending;
 			*failed += j.failed;
+			if (j.changed > b->last)
+				b->last = j.changed;
+			if (!j.failed && due < b->first_due)
+				b->first_due = due;
 			if (j.failed)
 				;
 			else if (due > now || b->n >= BATCH_MAX)
@@ -102,7 +105,7 @@ int wb_collect(struct writeback *wb, bool hurry, bool again, struct batch *b)
 	uint64_t pending = 0, failed = 0;
 	int rc = 0;
 
-	*b = (struct batch){.next_due = INT64_MAX, .again = again};
+	*b = (struct batch){.next_due = INT64_MAX, .first_due = INT64_MAX, .again = again};
 	for (size_t i = 0, n = wb_namespaces_count(wb); i < n && !rc; i++)
 		rc = collect_ns(wb, wb_namespace_at(wb, i), hurry, b, &pending, &failed);
 	atomic_store(&wb->pending, pending);
@@ -211,9 +214,7 @@ static int take_missing(struct writeback *wb, const struct parcel *p, const stru
 		rc = give_up(wb, p, &id);
 		rc = rc ? rc : -ENOENT;
 	} else {
-		e.info.cached = e.info.sized = true;
-		e.info.size = blob_size(v->value);
-		e.info.hash = wb_hash_blob(v->value);
+		wb_info_value(&e.info, v->value);
 		rc = wb_put_change(&id, &e.rec, &e.info, v->value, &put, &joined, &memory);
 		if (!rc)
 			rc = wb->local->ops->apply(wb->local, &put, 1, NULL);

@@ -24,6 +24,8 @@ static struct entry_id listed_id(const struct wb_ns *ns, const void *prefix, siz
 
 static bool is_recent(const struct writeback *wb, int64_t when, int64_t now)
 {
+	if (now == NOW_NEVER)
+		return when != 0;
 	return when <= now && now - when < wb->opt.max_age;
 }
 

@@ -40,7 +40,9 @@ static uint64_t drop_value(struct writeback *wb, const struct candidate *c)
 	pthread_mutex_lock(&wb->book);
 	if (wb_entry_get(wb, &id, &e))
 		goto out;
+	/* What is pinned cannot be got again yet. */
 	if (e.exists && e.info.cached && !e.info.local && !info_is_own(&e.info) &&
+		e.info.pinned <= clock_now() &&
 		journal_get(wb->local, c->ns->journal, &id, &j) == -ENOENT &&
 		blob_new(wb->local->blobs, &empty) == 0) {
 		e.info.cached = false;

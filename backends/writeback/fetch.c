@@ -27,6 +27,7 @@ void wb_note_answer(struct writeback *wb, int rc)
 		log_warning(
 			"the remote store does not answer: what is cached is served, and changes "
 			"wait in the journal");
+		wb_upload_expect(wb, clock_now() + WB_PROBE_AFTER);
 	} else if (!lost && since && (!rc || rc == -ENOENT)) {
 		atomic_store(&wb->offline_since, 0);
 		log_info("the remote store answers again");
@@ -88,6 +89,42 @@ static struct walk *walk_get(struct wb_ns *ns, const void *prefix, size_t len)
 	return w;
 }
 
+static bool walk_is_busy(const struct wb_ns *ns, const void *prefix, size_t len)
+{
+	for (const struct walk *w = ns->walks; w; w = w->next) {
+		if (w->busy && w->prefix_len == len && memcmp(w->prefix, prefix, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+unsigned wb_note_miss(struct writeback *wb, struct wb_ns *ns, const void *dir, size_t len)
+{
+	unsigned misses = 0;
+
+	pthread_mutex_lock(&wb->traffic);
+	struct walk *w = walk_get(ns, dir, len);
+	if (w)
+		misses = ++w->misses;
+	pthread_mutex_unlock(&wb->traffic);
+	return misses;
+}
+
+/* All that begins like a name is known, and so what is below a directory of this name. */
+static int cover(struct writeback *wb, struct wb_ns *ns, const struct walk *w, int64_t asked)
+{
+	unsigned char below[STORE_KEY_MAX + 1];
+	size_t len = w->prefix_len;
+	int rc = wb_cover(wb, ns, w->prefix, len, asked);
+
+	if (rc || !len || len >= STORE_KEY_MAX ||
+		w->prefix[len - 1] == (unsigned char)wb->opt.separator)
+		return rc;
+	memcpy(below, w->prefix, len);
+	below[len] = (unsigned char)wb->opt.separator;
+	return wb_cover(wb, ns, below, len + 1, asked);
+}
+
 /* Takes the page in. Whether the listing has come to its end. */
 static int walk_take(struct writeback *wb, struct wb_ns *ns, struct walk *w,
 	const struct remote_name *after, struct remote_page *page, int64_t asked, bool *ended)
@@ -97,7 +134,7 @@ static int walk_take(struct writeback *wb, struct wb_ns *ns, struct walk *w,
 
 	*ended = !page->cursor;
 	if (!rc && *ended)
-		rc = wb_cover(wb, ns, w->prefix, w->prefix_len, asked);
+		rc = cover(wb, ns, w, asked);
 	pthread_mutex_lock(&wb->traffic);
 	free(w->cursor);
 	w->cursor = NULL;
@@ -128,7 +165,7 @@ int wb_fetch_page(
 	struct walk *w = walk_get(ns, prefix, len);
 	if (!w || w->busy) {
 		/* Somebody asks for this page: it will be looked at again. */
-		if (w)
+		while (walk_is_busy(ns, prefix, len))
 			pthread_cond_wait(&wb->landed, &wb->traffic);
 		pthread_mutex_unlock(&wb->traffic);
 		return w ? 0 : -ENOMEM;
@@ -183,74 +220,134 @@ struct batch {
 	unsigned char bytes[REMOTE_GET_MAX][STORE_KEY_MAX];
 };
 
-static void batch_add(struct batch *b, const unsigned char *bytes, size_t len)
+static void batch_add(struct batch *b, const unsigned char *bytes, size_t len, bool exact)
 {
 	memcpy(b->bytes[b->n], bytes, len);
 	b->names[b->n] = (struct remote_name){b->bytes[b->n], len};
+	b->values[b->n].exact = exact;
 	b->n++;
 }
 
-/* Whether a key's value is to be got: it is not known, or old. */
+/* Whether a key's value is to be got together with another: it is not known, or old. */
 static bool is_wanted(struct writeback *wb, const struct wb_ns *ns, struct view *v,
-	const struct entry_id *id, bool bytes_needed, int64_t now, uint64_t *size)
+	const struct entry_id *id, int64_t now, struct info *info)
 {
 	struct store *local = wb->local;
 	struct journal j;
 	struct entry e;
-	struct info info;
 
 	if (local->ops->view_get(v, id, &e))
 		return false;
-	info_split(&e.rec, &info);
-	*size = info.size;
-	if (bytes_needed && !info.cached)
-		return true;
-	if (wb_is_fresh(wb, &info, false, now))
+	info_split(&e.rec, info);
+	if (wb_is_fresh(wb, info, false, now))
 		return false;
 	return journal_get(local, ns->journal, id, &j) == -ENOENT;
 }
 
-/* What is to be asked for together with `key`: what follows it in its directory, and below that, in
- * the order of a listing. */
-static int read_ahead(
-	struct writeback *wb, const struct wb_ns *ns, const struct entry_id *key, struct batch *b)
-{
-	struct store *local = wb->local;
-	unsigned char at[STORE_KEY_MAX + 1];
-	size_t len = key->len, dir = key->len;
-	int64_t now = clock_now();
-	uint64_t total = 0, size;
+/* A walk through the keys of a namespace, from one on. */
+struct course {
+	struct writeback *wb;
+	struct wb_ns *ns;
 	struct view *v;
 	struct scan *s;
-	int rc = local->ops->view_begin(local, now, &v);
+	int64_t now;
+	unsigned looked;
+	size_t len;
+	unsigned char at[STORE_KEY_MAX + 1];
+};
+
+static void course_begin(struct course *c, const unsigned char *after, size_t len)
+{
+	memcpy(c->at, after, len);
+	c->at[len] = '\0';
+	c->len = len + 1;
+	c->looked = 0;
+}
+
+/* The next key that begins with `prefix` and whose value is wanted; *id is valid until the next
+ * call. */
+static bool course_next(struct course *c, const unsigned char *prefix, size_t prefix_len,
+	struct entry_id *id, struct info *info)
+{
+	struct store *local = c->wb->local;
+
+	while (c->looked++ < AHEAD_LOOKED_AT) {
+		if (local->ops->scan_seek(c->s, c->at, c->len, id) || id->len < prefix_len ||
+			(prefix_len && memcmp(id->bytes, prefix, prefix_len) != 0))
+			return false;
+		memcpy(c->at, id->bytes, id->len);
+		c->at[id->len] = '\0';
+		c->len = id->len + 1u;
+		id->bytes = c->at;
+		if (is_wanted(c->wb, c->ns, c->v, id, c->now, info))
+			return true;
+	}
+	return false;
+}
+
+/* Whether somebody reads one value after the other: this one is the next after those that were read
+ * ahead last. */
+static bool is_next(struct course *c, const struct entry_id *key)
+{
+	struct writeback *wb = c->wb;
+	unsigned char after[STORE_KEY_MAX];
+	struct entry_id id;
+	struct info info;
+
+	pthread_mutex_lock(&wb->traffic);
+	size_t len = c->ns->ahead_len;
+	memcpy(after, c->ns->ahead, len);
+	pthread_mutex_unlock(&wb->traffic);
+	if (!len)
+		return false;
+	course_begin(c, after, len);
+	return course_next(c, NULL, 0, &id, &info) && id.len == key->len &&
+		memcmp(id.bytes, key->bytes, id.len) == 0;
+}
+
+static void note_ahead(struct writeback *wb, struct wb_ns *ns, const struct batch *b)
+{
+	const struct remote_name *last = &b->names[b->n - 1];
+
+	pthread_mutex_lock(&wb->traffic);
+	memcpy(ns->ahead, last->bytes, last->len);
+	ns->ahead_len = (uint16_t)last->len;
+	pthread_mutex_unlock(&wb->traffic);
+}
+
+/* What is to be asked for together with `key`, in the order of a listing: what follows it in its
+ * directory, and below that; and what follows the directory too, for who goes through all of it. */
+static int read_ahead(
+	struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, struct batch *b)
+{
+	struct store *local = wb->local;
+	struct course c = {.wb = wb, .ns = ns, .now = clock_now()};
+	size_t dir = key->len;
+	uint64_t total = 0;
+	struct entry_id id;
+	struct info info;
+	int rc = local->ops->view_begin(local, c.now, &c.v);
 
 	if (rc)
 		return rc;
 	while (dir && key->bytes[dir - 1] != (unsigned char)wb->opt.separator)
 		dir--;
-	memcpy(at, key->bytes, len);
-	at[len++] = '\0';
-	rc = local->ops->scan_open(v, ns->keys, ENTRY_KEY, &s);
-	for (int i = 0; !rc && i < AHEAD_LOOKED_AT && b->n < REMOTE_GET_MAX; i++) {
-		struct entry_id id;
-
-		rc = local->ops->scan_seek(s, at, len, &id);
-		if (rc || id.len < dir || memcmp(id.bytes, key->bytes, dir) != 0)
-			break;
-		memcpy(at, id.bytes, id.len);
-		len = id.len;
-		if (is_wanted(wb, ns, v, &id, false, now, &size)) {
-			total += size;
+	rc = local->ops->scan_open(c.v, ns->keys, ENTRY_KEY, &c.s);
+	if (!rc) {
+		if (is_next(&c, key))
+			dir = 0;
+		course_begin(&c, key->bytes, key->len);
+		while (b->n < REMOTE_GET_MAX && course_next(&c, key->bytes, dir, &id, &info)) {
+			total += info.size;
 			if (total > AHEAD_BYTES)
 				break;
-			batch_add(b, at, len);
+			batch_add(b, id.bytes, id.len, info.marked);
 		}
-		at[len++] = '\0';
+		local->ops->scan_close(c.s);
 	}
-	if (rc == 0 || rc == -ENOENT)
-		local->ops->scan_close(s);
-	local->ops->view_end(v);
-	return rc == -ENOENT ? 0 : rc;
+	local->ops->view_end(c.v);
+	note_ahead(wb, ns, b);
+	return rc;
 }
 
 static bool is_flying(
@@ -271,13 +368,17 @@ static bool batch_depart(struct writeback *wb, const struct wb_ns *ns, struct ba
 
 	pthread_mutex_lock(&wb->traffic);
 	if (is_flying(wb, ns, b->names[0].bytes, b->names[0].len)) {
-		pthread_cond_wait(&wb->landed, &wb->traffic);
+		do
+			pthread_cond_wait(&wb->landed, &wb->traffic);
+		while (is_flying(wb, ns, b->names[0].bytes, b->names[0].len));
 		pthread_mutex_unlock(&wb->traffic);
 		return false;
 	}
 	for (size_t i = 0; i < b->n; i++) {
-		if (!is_flying(wb, ns, b->names[i].bytes, b->names[i].len))
-			b->names[n++] = b->names[i];
+		if (is_flying(wb, ns, b->names[i].bytes, b->names[i].len))
+			continue;
+		b->values[n].exact = b->values[i].exact;
+		b->names[n++] = b->names[i];
 	}
 	b->n = n;
 	for (size_t i = 0; i < n; i++) {
@@ -310,6 +411,17 @@ static void values_release(struct remote_value *values, size_t n)
 	}
 }
 
+/* Whether the value that is known begins with a byte order mark. */
+static bool is_marked(struct writeback *wb, const struct entry_id *key)
+{
+	struct wb_entry e;
+
+	if (wb_entry_get(wb, key, &e))
+		return false;
+	wb_entry_release(&e);
+	return e.info.marked;
+}
+
 static int batch_fly(struct writeback *wb, struct wb_ns *ns, struct batch *b, bool background)
 {
 	int64_t asked = clock_now();
@@ -324,15 +436,14 @@ static int batch_fly(struct writeback *wb, struct wb_ns *ns, struct batch *b, bo
 	return rc || first == -ENOENT ? rc : first;
 }
 
-int wb_fetch_values(
-	struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, bool bytes_needed)
+int wb_fetch_values(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key)
 {
 	struct batch *b = calloc(1, sizeof(*b));
 	int rc = b ? 0 : -ENOMEM;
 
 	if (rc)
 		return rc;
-	batch_add(b, key->bytes, key->len);
+	batch_add(b, key->bytes, key->len, is_marked(wb, key));
 	rc = read_ahead(wb, ns, key, b);
 	if (!rc && batch_depart(wb, ns, b)) {
 		rc = batch_fly(wb, ns, b, false);
@@ -350,8 +461,11 @@ int wb_fetch_exactly(struct writeback *wb, struct wb_ns *ns, const struct remote
 
 	for (size_t i = 0; i < n && !rc; i += b->n) {
 		memset(b, 0, sizeof(*b));
-		for (size_t k = i; k < n && b->n < REMOTE_GET_MAX; k++)
-			batch_add(b, keys[k].bytes, keys[k].len);
+		for (size_t k = i; k < n && b->n < REMOTE_GET_MAX; k++) {
+			struct entry_id id = wb_key(ns->keys, keys[k].bytes, keys[k].len);
+
+			batch_add(b, keys[k].bytes, keys[k].len, is_marked(wb, &id));
+		}
 		rc = batch_fly(wb, ns, b, background);
 	}
 	free(b);

@@ -14,6 +14,7 @@ enum {
 	CACHED = 1,
 	SIZED = 2,
 	LOCAL = 4,
+	MARKED = 8,
 	SIZE = 2 + 5 * 8,
 	NAME_LEN = sizeof(NAME) - 1,
 	HEAD = 1 + NAME_LEN + 4, /* of an attribute in a packed list (record.h) */
@@ -32,6 +33,7 @@ void info_split(struct record *rec, struct info *out)
 		i.cached = flags & CACHED;
 		i.sized = flags & SIZED;
 		i.local = flags & LOCAL;
+		i.marked = flags & MARKED;
 		i.size = unpack_number(&u, 8);
 		i.hash = unpack_number(&u, 8);
 		i.seen = (int64_t)unpack_number(&u, 8);
@@ -57,7 +59,7 @@ int info_join(
 	p = pack_number(p, VERSION, 1);
 	p = pack_number(p,
 		(info->cached ? CACHED : 0u) | (info->sized ? SIZED : 0u) |
-			(info->local ? LOCAL : 0u),
+			(info->local ? LOCAL : 0u) | (info->marked ? MARKED : 0u),
 		1);
 	p = pack_number(p, info->size, 8);
 	p = pack_number(p, info->hash, 8);

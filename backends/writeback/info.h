@@ -13,6 +13,7 @@ struct info {
 	bool cached; /* the local store has the value's bytes; otherwise it has none */
 	bool sized; /* size and hash are known */
 	bool local; /* it is never uploaded under this name */
+	bool marked; /* the value begins with a byte order mark, which getting many at once may lose */
 	uint64_t size, hash; /* of the value */
 	int64_t seen; /* when the remote store last had the key, as far as anybody asked; 0: never */
 	int64_t read; /* when its value was last got from there; 0: never */

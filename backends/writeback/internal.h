@@ -41,6 +41,8 @@ struct wb_ns {
 	size_t title_len;
 	uint32_t keys, journal, listed, absent; /* numbers of local namespaces */
 	struct walk *walks; /* traffic */
+	uint16_t ahead_len; /* traffic: up to where values were read ahead last; 0: nowhere */
+	unsigned char ahead[STORE_KEY_MAX];
 };
 
 struct flight; /* a value that is being fetched: fetch.c */
@@ -86,6 +88,9 @@ struct writeback {
 };
 
 enum { WB_NUMBERS_MAX = 1 << 16 };
+
+/* How long nobody asks a remote store that does not answer, while there is something to show. */
+#define WB_PROBE_AFTER (5LL * 1000000000)
 
 static inline struct writeback *writeback(struct store *st)
 {
@@ -156,7 +161,7 @@ int wb_ns_rename(struct store *base, uint32_t ns, const void *name, size_t len, 
 /* prepare.c */
 int wb_prepare(struct store *base, struct want *want);
 
-/* coverage.c: what is known to be whole. With or without `book`. */
+/* coverage.c: what is known to be whole. With or without `book`. `now` NOW_NEVER: whenever it was. */
 bool wb_covers(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len, bool below,
 	int64_t now);
 /* It has been known to be whole, however long ago: what is shown where nobody answers. */
@@ -173,11 +178,12 @@ int wb_note_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id
 /* fetch.c: they wait for the remote store; without locks. */
 int wb_fetch_page(
 	struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len, struct want *want);
-int wb_fetch_values(
-	struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, bool bytes_needed);
+int wb_fetch_values(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key);
 int wb_fetch_exactly(struct writeback *wb, struct wb_ns *ns, const struct remote_name *keys,
 	size_t n, bool background);
 void wb_fetch_free(struct wb_ns *ns);
+/* Counts a name of the directory that is asked for by itself: how many there were lately. */
+unsigned wb_note_miss(struct writeback *wb, struct wb_ns *ns, const void *dir, size_t len);
 void wb_note_answer(struct writeback *wb, int rc);
 
 /* merge.c */
@@ -187,6 +193,8 @@ int wb_merge_page(struct writeback *wb, struct wb_ns *ns, const struct remote_pa
 int wb_merge_values(struct writeback *wb, struct wb_ns *ns, const struct remote_name *keys,
 	const struct remote_value *values, size_t n, int64_t asked);
 uint64_t wb_hash_blob(struct blob *b);
+/* Notes that this value is in the local store. */
+void wb_info_value(struct info *i, struct blob *value);
 
 /* upload.c */
 int wb_upload_start(struct writeback *wb);

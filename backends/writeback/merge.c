@@ -361,15 +361,26 @@ static int merge_found(struct merging *m, const struct entry_id *id, struct wb_e
 			e->rec.mtime = e->rec.ctime;
 	}
 	bool have = same && e->info.cached;
-	e->info = (struct info){
-		.cached = true,
-		.sized = true,
-		.size = blob_size(v->value),
-		.hash = hash,
-		.seen = m->asked,
-		.read = m->asked,
-	};
+	e->info = (struct info){.seen = m->asked, .read = m->asked};
+	wb_info_value(&e->info, v->value);
 	return merging_put(m, id, &e->rec, &e->info, have ? NULL : v->value, !same || changed);
+}
+
+/* Attributes were changed here of a value that is not here: it is what the answer says, and all that
+ * the answer has to say. */
+static int merge_below_journal(struct merging *m, const struct entry_id *id, struct wb_entry *e,
+	const struct journal *j, const struct remote_value *v)
+{
+	if (!e->exists || e->info.cached || e->info.local || j->op != JOURNAL_PUT)
+		return 0;
+	if (v->error) { /* others removed it: there is nothing that could be changed */
+		merging_remove(m, id);
+		journal_drop(m->ns->journal, id, &m->changes[m->n]);
+		m->told[m->n++] = false;
+		return wb_note_absent(m->wb, m->ns, id, m->asked, 0);
+	}
+	wb_info_value(&e->info, v->value);
+	return merging_put(m, id, &e->rec, &e->info, v->value, false);
 }
 
 static int merge_value(
@@ -381,7 +392,10 @@ static int merge_value(
 
 	if (rc)
 		return rc;
-	if (!is_ours(m, &id, &e))
+	struct journal j;
+	if (journal_get(m->wb->local, m->ns->journal, &id, &j) == 0)
+		rc = merge_below_journal(m, &id, &e, &j, v);
+	else if (!is_ours(m, &id, &e))
 		rc = v->error ? merge_absent(m, &id, &e) : merge_found(m, &id, &e, v);
 	wb_entry_release(&e);
 	return rc;
@@ -391,7 +405,7 @@ int wb_merge_values(struct writeback *wb, struct wb_ns *ns, const struct remote_
 	const struct remote_value *values, size_t n, int64_t asked)
 {
 	struct merging m;
-	int rc = merging_init(&m, wb, ns, n, asked);
+	int rc = merging_init(&m, wb, ns, 2 * n, asked);
 
 	pthread_mutex_lock(&wb->book);
 	for (size_t i = 0; i < n && !rc; i++) {

@@ -21,6 +21,8 @@ struct parcel {
 	int result;
 };
 
+enum { BATCH_MAX = 10000 };
+
 struct batch {
 	struct parcel *parcels;
 	size_t n, cap;
@@ -28,6 +30,8 @@ struct batch {
 	int64_t next_due; /* of what is left out */
 	bool again; /* what failed a moment ago is taken too */
 	uint64_t held; /* left out, since it is open for writing */
+	int64_t first_due; /* of all */
+	int64_t last; /* when the last change was */
 };
 
 static inline struct entry_id parcel_id(const struct parcel *p)

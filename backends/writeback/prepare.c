@@ -2,10 +2,12 @@
  * prepare.c - what an operation is about to look at, brought up to date with as few questions as
  * possible.
  *
- * A name. A listing of its directory answers for every other name in it too, so the first page of
- * that is asked for first; where the directory has more, the names that begin like this one are.
- * Where that happens again and again, the directory's own listing is moved on as well, so that it
- * is whole in the end.
+ * A name. What begins like it is asked for, which is the key and what is below a directory of that
+ * name, a thousand keys at once. Where other names in its directory were asked for before, the
+ * directory's own listing is moved on instead, so that it is whole in the end and answers for all.
+ *
+ * While the remote store does not answer, what is here is shown however old it is, and nobody waits
+ * for it: the uploader looks now and then whether it answers again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,7 +17,7 @@
 
 enum {
 	ROUNDS_MAX = 64, /* of looking again, for others may answer meanwhile */
-	PATIENCE = 4, /* names asked for one by one before a directory's listing is moved on */
+	PATIENCE = 1, /* names asked for one by one before a directory's listing is moved on */
 };
 
 static bool has_below(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len)
@@ -88,7 +90,7 @@ static bool knows_dir(struct writeback *wb, struct wb_ns *ns, const struct want 
 		is_dir(wb, ns, want->prefix, want->prefix_len, now);
 }
 
-/* Whether anything is here that could be shown although it is old. */
+/* Whether there is something to show, which may be that there was nothing, although it is old. */
 static bool has_any(struct writeback *wb, struct wb_ns *ns, const struct want *want)
 {
 	struct entry_id id = wb_key(ns->keys, want->key, want->key_len);
@@ -99,25 +101,18 @@ static bool has_any(struct writeback *wb, struct wb_ns *ns, const struct want *w
 	if (want->key_len ? wb_was_whole(wb, ns, want->key, want->key_len)
 			  : wb_was_whole(wb, ns, want->prefix, want->prefix_len))
 		return true;
-	if (!want->key_len || wb_entry_get(wb, &id, &e))
+	if (!want->key_len)
+		return false;
+	if (wb_entry_get(wb, &id, &e))
 		return false;
 	wb_entry_release(&e);
-	return e.exists;
+	return e.exists ||
+		(knows_key(wb, ns, want, NOW_NEVER) && knows_dir(wb, ns, want, NOW_NEVER));
 }
 
-/* How far the listing of the directory of a name has come, and whether it should go on. */
-static bool dir_is_worth_a_page(
-	struct writeback *wb, struct wb_ns *ns, const unsigned char *dir, size_t len)
+static bool is_offline(struct writeback *wb)
 {
-	bool worth = true;
-
-	pthread_mutex_lock(&wb->traffic);
-	for (struct walk *w = ns->walks; w; w = w->next) {
-		if (w->prefix_len == len && memcmp(w->prefix, dir, len) == 0 && w->upto_len)
-			worth = ++w->misses > PATIENCE;
-	}
-	pthread_mutex_unlock(&wb->traffic);
-	return worth;
+	return atomic_load(&wb->offline_since) != 0;
 }
 
 /* One question that helps with a name. */
@@ -125,13 +120,13 @@ static int ask_for_name(struct writeback *wb, struct wb_ns *ns, const struct wan
 {
 	const unsigned char *name = want->key_len ? want->key : want->prefix;
 	size_t len = want->key_len ? want->key_len : want->prefix_len, dir = len;
-	int64_t now = clock_now();
 
 	if (!want->key_len && dir)
 		dir--;
 	while (dir && name[dir - 1] != (unsigned char)wb->opt.separator)
 		dir--;
-	if (dir_is_worth_a_page(wb, ns, name, dir)) {
+	if (wb_note_miss(wb, ns, name, dir) > PATIENCE) {
+		int64_t now = clock_now();
 		int rc = wb_fetch_page(wb, ns, name, dir, NULL);
 
 		if (rc || (knows_key(wb, ns, want, now) && knows_dir(wb, ns, want, now)))
@@ -164,9 +159,12 @@ static int prepare_value(
 		bool journaled = journal_get(wb->local, ns->journal, &id, &j) == 0;
 		if ((!bytes || e.info.cached) && wb_is_fresh(wb, &e.info, journaled, now))
 			return 0;
-		rc = wb_fetch_values(wb, ns, &id, bytes);
+		bool old = e.info.sized && (!bytes || e.info.cached);
+		if (old && is_offline(wb))
+			return 0;
+		rc = wb_fetch_values(wb, ns, &id);
 		if (rc) /* what is old is better than nothing */
-			return e.info.sized && (!bytes || e.info.cached) ? 0 : rc;
+			return old ? 0 : rc;
 	}
 	return -ETIMEDOUT;
 }
@@ -181,7 +179,9 @@ static int prepare_name(struct writeback *wb, struct wb_ns *ns, const struct wan
 		if (dir && want->prefix_len && has_below(wb, ns, want->prefix, want->prefix_len))
 			return 0;
 		if (dir && knows_key(wb, ns, want, now))
-			return want->key_len ? prepare_value(wb, ns, want, false) : 0;
+			return 0;
+		if (is_offline(wb) && has_any(wb, ns, want))
+			return 0;
 		int rc = ask_for_name(wb, ns, want);
 		if (rc)
 			return has_any(wb, ns, want) ? 0 : rc;
@@ -211,10 +211,13 @@ static int prepare_list(struct writeback *wb, struct wb_ns *ns, struct want *wan
 		}
 		if (want->upto_len && (past || !want->key_len))
 			return 0;
-		int rc = wb_fetch_page(wb, ns, want->prefix, want->prefix_len, want);
+		bool old = wb_was_whole(wb, ns, want->prefix, want->prefix_len);
+		int rc = old && is_offline(wb)
+			? -ETIMEDOUT
+			: wb_fetch_page(wb, ns, want->prefix, want->prefix_len, want);
 		if (rc) { /* what is here, then, unless a part of it has never been seen */
 			want->complete = true;
-			return wb_was_whole(wb, ns, want->prefix, want->prefix_len) ? 0 : rc;
+			return old ? 0 : rc;
 		}
 		if (want->complete)
 			return 0;
@@ -305,6 +308,8 @@ int wb_prepare(struct store *base, struct want *want)
 		return prepare_name(wb, ns, want);
 	case WANT_LIST:
 		return prepare_list(wb, ns, want);
+	case WANT_SIZE:
+		return prepare_value(wb, ns, want, false);
 	case WANT_VALUE:
 		return prepare_value(wb, ns, want, true);
 	case WANT_TREE:

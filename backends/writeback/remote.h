@@ -44,6 +44,8 @@ struct remote_name {
 };
 
 struct remote_value {
+	bool exact; /* set by the caller: it is wanted by a way that keeps a byte order mark, which
+		       need not know metadata and expiration */
 	int error; /* 0, -ENOENT, ...; the rest is set where it is 0 */
 	struct blob *value; /* a reference of the caller's */
 	int64_t expiration;
@@ -74,7 +76,8 @@ struct remote_ops {
 		const char *cursor, const struct remote_name *after, struct remote_page *out);
 	void (*page_release)(struct remote_page *page);
 
-	/* Up to REMOTE_GET_MAX values, with metadata and expiration. 0 where out[] is filled. */
+	/* Up to REMOTE_GET_MAX values, with metadata and expiration. 0 where out[] is filled. Before,
+	 * all of it is zero but `exact`. */
 	int (*get)(struct remote *r, const char *ns, const struct remote_name *keys, size_t n,
 		bool background, struct remote_value *out);
 

@@ -43,14 +43,15 @@ static int mark_sent(struct writeback *wb, struct parcel *p)
 	struct entry_id id = parcel_id(p);
 	struct journal j;
 
-	if (p->j.remote_has || p->unsent)
+	if (p->unsent)
 		return 0;
 	int rc = journal_get(wb->local, p->ns->journal, &id, &j);
+
 	if (rc == -ENOENT) { /* it has been removed since, and was never sent */
 		p->j.op = 0;
 		return 0;
 	}
-	if (rc)
+	if (rc || j.remote_has)
 		return rc;
 	j.remote_has = true;
 	return put_entry(wb, p, &j);

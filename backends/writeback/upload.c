@@ -18,7 +18,12 @@
 #include "backends/base/thread.h"
 #include "backends/writeback/parcel.h"
 
-enum { TEST_CLOCK_STEP = CLOCK_SECOND / 50 }; /* how often a clock that a test sets is looked at */
+enum {
+	TEST_CLOCK_STEP = CLOCK_SECOND / 50, /* how often a clock that a test sets is looked at */
+	STREAM_LEAST = 64, /* changes that make a stream of them, whose end is waited for */
+};
+static const int64_t GATHER_MAX =
+	30LL * CLOCK_SECOND; /* how long what is due may be held for more */
 
 void wb_upload_expect(struct writeback *wb, int64_t due)
 {
@@ -144,11 +149,45 @@ static int send_batch(struct writeback *wb, struct batch *b)
 	return rc;
 }
 
+/* While one key after the other is changed, those that are due wait for the others, so that all go
+ * with one request. When to look again; 0: it is time. */
+static int64_t gather_until(struct writeback *wb, const struct batch *b)
+{
+	int64_t now = clock_now(), quiet = b->last + wb->opt.upload_delay;
+
+	if (!b->n || b->n >= BATCH_MAX || atomic_load(&wb->pending) < STREAM_LEAST ||
+		quiet <= now || b->first_due + GATHER_MAX <= now)
+		return 0;
+	return quiet < b->first_due + GATHER_MAX ? quiet : b->first_due + GATHER_MAX;
+}
+
+/* Whether the remote store answers again; nothing else says so. */
+static void probe(struct writeback *wb)
+{
+	struct wb_ns *ns = wb_namespaces_count(wb) ? wb_namespace_at(wb, 0) : NULL;
+	struct remote_name name = {(const unsigned char *)"?", 1};
+	struct remote_value v = {0};
+
+	if (!ns)
+		return;
+	int rc = wb->remote->ops->get(wb->remote, ns->id, &name, 1, true, &v);
+	wb_note_answer(wb, rc);
+	if (!rc) {
+		blob_unref(v.value);
+		free(v.metadata);
+	}
+}
+
 int64_t wb_upload_pass(struct writeback *wb, bool hurry, bool again)
 {
-	struct batch b;
-	int rc = wb_collect(wb, hurry, again, &b);
+	struct batch b = {.next_due = INT64_MAX};
+	int rc = wb->base.readonly ? 0 : wb_collect(wb, hurry, again, &b);
+	int64_t gather = rc || hurry ? 0 : gather_until(wb, &b);
 
+	if (gather) {
+		wb_batch_release(&b);
+		return gather;
+	}
 	if (!rc)
 		rc = wb_load_batch(wb, &b, hurry);
 	atomic_store(&wb->held, b.held);
@@ -162,6 +201,13 @@ int64_t wb_upload_pass(struct writeback *wb, bool hurry, bool again)
 		rc = send_batch(wb, &b);
 	if (!rc && b.n)
 		rc = wb_note_results(wb, &b);
+	if (!rc && !b.n && atomic_load(&wb->offline_since)) {
+		probe(wb);
+		int64_t probe_at = clock_now() + WB_PROBE_AFTER;
+
+		if (atomic_load(&wb->offline_since) && probe_at < b.next_due)
+			b.next_due = probe_at;
+	}
 	int64_t next = b.n ? 0 : b.next_due; /* what came back, and what is new, counts again */
 	if (rc) {
 		log_warning("uploading: %s; trying again", strerror(-rc));
@@ -225,7 +271,7 @@ static void *upload_main(void *arg)
 
 int wb_upload_start(struct writeback *wb)
 {
-	if (wb->base.readonly || wb->uploading)
+	if (wb->uploading)
 		return 0;
 	wb->next_due = 0;
 	int rc = thread_start(&wb->uploader, upload_main, wb);

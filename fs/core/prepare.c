@@ -68,7 +68,7 @@ int fs_prepare_rmdir(struct fs *fs, struct node *parent, const char *name)
 }
 
 int fs_prepare_rename(struct fs *fs, struct node *parent, const char *name, struct node *newparent,
-	const char *newname)
+	const char *newname, bool exchange)
 {
 	int rc = prepare_named(fs, parent, name, WANT_NAME);
 
@@ -76,12 +76,13 @@ int fs_prepare_rename(struct fs *fs, struct node *parent, const char *name, stru
 		rc = prepare_named(fs, parent, name, WANT_TREE);
 	if (!rc)
 		rc = prepare_named(fs, newparent, newname, WANT_NAME);
-	return rc ? rc : prepare_named(fs, newparent, newname, WANT_TREE);
+	/* What is only replaced need not be read. */
+	return rc || !exchange ? rc : prepare_named(fs, newparent, newname, WANT_TREE);
 }
 
 int fs_prepare_node(struct fs *fs, struct node *n, bool value)
 {
-	struct want want = {.kind = value ? WANT_VALUE : WANT_NAME};
+	struct want want = {.kind = value ? WANT_VALUE : WANT_SIZE};
 	struct node_id id;
 
 	if (!fs->st->ops->prepare || node_get_id(&fs->nodes, n, &id))
@@ -91,6 +92,7 @@ int fs_prepare_node(struct fs *fs, struct node *n, bool value)
 		want.key = id.bytes;
 		want.key_len = id.id.len;
 	} else {
+		want.kind = WANT_NAME;
 		want.prefix = id.bytes;
 		want.prefix_len = names_dir_raw_len(fs->opt.separator, id.bytes, id.id.len);
 		if (!want.prefix_len || want.prefix_len > STORE_KEY_MAX)

@@ -23,8 +23,9 @@ int fs_prepare_listing(struct fs *fs, struct listing *l, uint64_t off);
 /* Directory `name` is about to be removed. */
 int fs_prepare_rmdir(struct fs *fs, struct node *parent, const char *name);
 
-/* Everything under both names is about to be looked at, with its values. */
+/* Everything under the first name, and with `exchange` under the second too, is about to be moved
+ * with its values. */
 int fs_prepare_rename(struct fs *fs, struct node *parent, const char *name, struct node *newparent,
-	const char *newname);
+	const char *newname, bool exchange);
 
 #endif

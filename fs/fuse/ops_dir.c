@@ -142,8 +142,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	int rc = fs_make_room(fs, 0);
 
 	if (!rc)
-		rc = fs_prepare_rename(
-			fs, ops_node(fs, parent), name, ops_node(fs, newparent), newname);
+		rc = fs_prepare_rename(fs, ops_node(fs, parent), name, ops_node(fs, newparent),
+			newname, flags & RENAME_EXCHANGE);
 	if (!rc)
 		rc = fs_rename(
 			fs, ops_node(fs, parent), name, ops_node(fs, newparent), newname, flags);

@@ -17,7 +17,7 @@ static const char *asked(struct wbk *k)
 
 static void test_info(void **state)
 {
-	struct info info = {true, true, true, 1ULL << 40, UINT64_MAX, 5, -6, INT64_MAX}, got;
+	struct info info = {true, true, true, true, 1ULL << 40, UINT64_MAX, 5, -6, INT64_MAX}, got;
 	struct record rec = {0}, bare = {0};
 	unsigned char *list, *attribute;
 	size_t len;
@@ -38,7 +38,7 @@ static void test_info(void **state)
 	}
 	struct record whole = {.xattrs = list, .xattrs_len = joined};
 	info_split(&whole, &got);
-	assert_true(got.cached && got.sized && got.local);
+	assert_true(got.cached && got.sized && got.local && got.marked);
 	assert_int_equal(got.hash, info.hash);
 	assert_int_equal(got.seen, 5);
 	assert_int_equal(got.read, -6);
@@ -89,17 +89,22 @@ static void test_name_by_its_directory(void **state)
 	fake_put(&k->remote, "d/a", "1");
 	fake_put(&k->remote, "d/b", "2");
 	assert_int_equal(wbk_name(k, "d/a", "d/a/"), 0);
-	assert_string_equal(asked(k), "list d/; get d/a d/b"); /* its size, and its neighbour's */
+	assert_string_equal(asked(k), "list d/a"); /* all that begins like it; no value */
+	assert_int_equal(wbk_value(k, "d/a"), 0);
+	assert_string_equal(asked(k), "get d/a");
 	assert_string_equal(wbk_shown(k, "d/a"), "1");
-	/* All of the directory is known now. */
+	/* With the second name all of the directory is asked for, which answers for others. */
 	assert_int_equal(wbk_name(k, "d/b", "d/b/"), 0);
+	assert_string_equal(asked(k), "list d/");
+	assert_int_equal(wbk_value(k, "d/b"), 0);
+	assert_string_equal(asked(k), "get d/b");
 	assert_int_equal(wbk_name(k, "d/none", "d/none/"), 0);
 	assert_int_equal(wbk_value(k, "d/b"), 0);
 	assert_int_equal(wbk_list(k, "d/"), 0);
 	assert_string_equal(asked(k), "");
 	wbk_advance(61);
 	assert_int_equal(wbk_name(k, "d/none", "d/none/"), 0);
-	assert_string_equal(asked(k), "list d/");
+	assert_string_equal(asked(k), "list d/none");
 }
 
 static void test_name_in_a_large_directory(void **state)
@@ -113,10 +118,12 @@ static void test_name_in_a_large_directory(void **state)
 		fake_put(&k->remote, key, "v");
 	}
 	assert_int_equal(wbk_name(k, "d/7", "d/7/"), 0);
+	assert_string_equal(asked(k), "list d/7");
 	/* Its directory's first page does not have it; its own prefix does. */
-	assert_string_equal(asked(k), "list d/; list d/7; get d/7");
+	assert_int_equal(wbk_name(k, "d/5", "d/5/"), 0);
+	assert_string_equal(asked(k), "list d/; list d/5");
 	assert_int_equal(wbk_name(k, "d/0", "d/0/"), 0);
-	assert_string_equal(asked(k), "get d/0 d/1");
+	assert_string_equal(asked(k), "");
 }
 
 static void test_prefixes_end_at_separators(void **state)
@@ -223,7 +230,8 @@ static void test_read_ahead(void **state)
 		assert_string_equal(wbk_shown(k, key), "v");
 	}
 	assert_int_equal(atomic_load(&k->remote.requests) - before, 3);
-	assert_string_equal(wbk_shown(k, "e"), "?"); /* of another directory */
+	/* Of another directory, and next for who reads all. */
+	assert_string_equal(wbk_shown(k, "e"), "v");
 }
 
 static void test_tree(void **state)
@@ -333,10 +341,10 @@ static void test_own_attributes_win(void **state)
 	wbk_upload(k);
 	assert_string_equal(fake_find(&k->remote, "a")->metadata, "{\"new\":1}");
 	struct entry_id id = wbk_key(k, "a");
-	assert_int_equal(wb_fetch_values(k->wb, k->ns, &id, true), 0);
+	assert_int_equal(wb_fetch_values(k->wb, k->ns, &id), 0);
 	assert_string_equal(wbk_metadata(k, "a"), "{\"new\":1}");
 	k->remote.raw = true; /* and where it is not told, it is not known to be new */
-	assert_int_equal(wb_fetch_values(k->wb, k->ns, &id, true), 0);
+	assert_int_equal(wb_fetch_values(k->wb, k->ns, &id), 0);
 	wbk_advance(61);
 	assert_int_equal(wbk_list(k, ""), 0);
 	assert_string_equal(wbk_metadata(k, "a"), "{\"new\":1}");
@@ -425,6 +433,7 @@ static void test_refresh(void **state)
 	assert_int_equal(wbk_value(k, "d/a"), 0);
 	assert_string_equal(wbk_shown(k, "d/a"), "2");
 	assert_int_equal(wbk_name(k, "d/aa", ""), 0);
+	assert_int_equal(wbk_value(k, "d/aa"), 0);
 	assert_string_equal(wbk_shown(k, "d/aa"), "2");
 }
 
