@@ -241,6 +241,20 @@ int fs_flush(struct fs *fs, struct handle *h, uint32_t pid)
 	return fs_settle(fs, handle_closed(fs, h, pid) ? publish(fs, h->node, h) : 0);
 }
 
+bool fs_content_is_new(struct fs *fs, struct node *n)
+{
+	struct node_id id;
+	struct loaded l;
+
+	if (!fs->st->ops->prepare)
+		return false;
+	if (node_get_id(&fs->nodes, n, &id) || entry_load(fs, &id.id, clock_now(), &l))
+		return true;
+	int64_t at = clock_ns(l.rec.ctime);
+	loaded_release(&l);
+	return atomic_exchange(&n->content_at, at) != at;
+}
+
 /* -EIO where a store behind a cache will never take the key's content. */
 static int refused(struct fs *fs, struct node *n)
 {

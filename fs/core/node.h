@@ -42,6 +42,8 @@ struct node {
 	uint32_t dirs_epoch; /* if it was counted in this epoch (core.h), */
 	uint32_t added, added_max; /* and no more files than this have been put into it */
 	uint64_t stored; /* fs.stores, when the store was last given its content */
+	_Atomic int64_t
+		content_at; /* behind a cache: ctime of the content when it was opened last */
 	bool negatives; /* the kernel may know of names that are absent here */
 	bool moving; /* it is in a struct node_moves */
 };

@@ -91,6 +91,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	open_hints(fi);
+	if (fs_content_is_new(fs, n))
+		fi->keep_cache = 0;
 	fi->fh = (uintptr_t)h;
 	if (fuse_reply_open(req, fi))
 		fs_release_file(fs, h);
