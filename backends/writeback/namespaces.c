@@ -281,35 +281,39 @@ int wb_ns_create(struct store *base, const void *name, size_t len, const struct 
 	return rc ? rc : wb_cover(wb, ns, "", 0, clock_now());
 }
 
-/* Whether the namespace holds nothing, here and, as far as was asked, there. */
+/* Whether the namespace holds no key, as far as is known here. Directories go with it (store.h). */
 static bool is_empty(struct writeback *wb, uint32_t number)
 {
 	struct store *local = wb->local;
+	bool empty = false;
 	struct entry_id id;
 	struct view *v;
 	struct scan *s;
-	bool empty = true;
 
 	if (local->ops->view_begin(local, clock_now(), &v))
 		return false;
-	for (enum entry_kind kind = ENTRY_KEY; kind <= ENTRY_DIR && empty; kind++) {
-		if (local->ops->scan_open(v, number, kind, &s)) {
-			empty = false;
-			break;
-		}
-		const char *from = "\0";
-		empty = local->ops->scan_seek(s, from, 1, &id) == -ENOENT;
+	if (local->ops->scan_open(v, number, ENTRY_KEY, &s) == 0) {
+		empty = local->ops->scan_seek(s, "", 0, &id) == -ENOENT;
 		local->ops->scan_close(s);
 	}
 	local->ops->view_end(v);
 	return empty;
 }
 
+/* A namespace that has been removed keeps its number, and has no title any more. */
+static bool is_there(struct writeback *wb, const struct wb_ns *ns)
+{
+	pthread_mutex_lock(&wb->book);
+	bool there = ns && ns->title;
+	pthread_mutex_unlock(&wb->book);
+	return there;
+}
+
 int wb_ns_remove(struct store *base, uint32_t number, int64_t now)
 {
 	struct writeback *wb = writeback(base);
 	struct wb_ns *ns = wb_ns(wb, number);
-	int rc = base->readonly ? -EROFS : !ns ? -ENOENT : wb->one ? -EPERM : 0;
+	int rc = base->readonly ? -EROFS : !is_there(wb, ns) ? -ENOENT : wb->one ? -EPERM : 0;
 
 	if (!rc && (!wb_covers(wb, ns, "", 0, true, clock_now()) || !is_empty(wb, number)))
 		rc = -ENOTEMPTY;
@@ -330,7 +334,7 @@ int wb_ns_rename(struct store *base, uint32_t number, const void *name, size_t l
 {
 	struct writeback *wb = writeback(base);
 	struct wb_ns *ns = wb_ns(wb, number);
-	int rc = base->readonly ? -EROFS : !ns ? -ENOENT : wb->one ? -EPERM : 0;
+	int rc = base->readonly ? -EROFS : !is_there(wb, ns) ? -ENOENT : wb->one ? -EPERM : 0;
 
 	if (!rc)
 		rc = wb->remote->ops->ns_rename(wb->remote, ns->id, name, len);

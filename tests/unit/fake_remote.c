@@ -406,7 +406,8 @@ static int ns_create(struct remote *r, const void *title, size_t len, char id[RE
 		return rc;
 	struct remote_ns *ns = &f->namespaces[f->namespaces_n];
 	*ns = (struct remote_ns){.title = copy(title, len), .title_len = len};
-	memcpy(ns->id, (char[]){'i', 'd', (char)('0' + f->namespaces_n), '\0'}, 4);
+	/* Each has its own, for ever. */
+	snprintf(ns->id, sizeof(ns->id), "id%u", f->ids++);
 	f->namespaces_n++;
 	strcpy(id, ns->id);
 	end(f, "create");

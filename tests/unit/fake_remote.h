@@ -33,6 +33,7 @@ struct fake {
 	bool stale; /* reads answer with what was there at fake_freeze() */
 	struct remote_ns namespaces[FAKE_NAMESPACES];
 	size_t namespaces_n;
+	unsigned ids; /* given to namespaces so far */
 
 	size_t page_size; /* keys of a page */
 	unsigned empty_pages; /* so many pages before the first are empty */
