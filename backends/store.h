@@ -28,7 +28,8 @@
  * Threads. Every function may be called by any thread, unless it says otherwise; a view and
  * what came from it belong to one thread at a time. While a thread holds a view it must not
  * call store_apply(), store_sync(), store_throttle() or a function of namespaces or trees
- * (they wait for views to end).
+ * (they wait for views to end). While it holds a value from read(), it only reads and releases
+ * that: who changes the store may wait for it.
  *
  * Errors. Functions return 0 or -errno, never a library's own code; outputs are untouched on
  * failure. -EIO is logged by the store where it arises, with its cause.

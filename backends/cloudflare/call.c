@@ -66,11 +66,11 @@ static void on_done(struct exchange *x)
 	struct call *call = x->arg;
 	struct client *c = call->c;
 
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	take_stock(c, x, now_of(c));
 	call->state = CALL_ANSWERED;
 	pthread_cond_broadcast(&c->changed);
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 }
 
 static void drop_answer(struct call *call)
@@ -128,11 +128,11 @@ static void block_everyone(struct client *c, int64_t delay, int64_t now)
 {
 	int64_t until = now + delay;
 
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	if (delay < 0)
 		until = pacer_block_end(&c->pacer, now) + (int64_t)REFUSED_WAIT_S * CLOCK_SECOND;
 	pacer_block(&c->pacer, until);
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 }
 
 /* The server answered, and not with success. */
@@ -317,20 +317,20 @@ static bool step(struct run *run, struct call *call)
 			set_waiting(run, false);
 		else if (!may_go(run, call, now))
 			return false;
-		pthread_mutex_unlock(&c->lock);
+		lock_drop(&c->lock);
 		if (over)
 			finish_call(run, call);
 		else
 			send_call(call, run->job, now);
 	} else if (call->state == CALL_ANSWERED) {
-		pthread_mutex_unlock(&c->lock);
+		lock_drop(&c->lock);
 		judge(c, call);
 		if (call->state == CALL_ANSWERED)
 			finish_call(run, call);
 	} else {
 		return false;
 	}
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	return true;
 }
 
@@ -344,14 +344,14 @@ static void run_all(struct run *run)
 		fill(run);
 		if (run->active == 0)
 			return;
-		pthread_mutex_lock(&c->lock);
+		lock_take(&c->lock);
 		run->wake = INT64_MAX;
 		for (size_t i = 0; i < run->job->parallel; i++)
 			busy |= step(run, run->calls + i);
 		if (!busy)
 			c->clock.wait(c->clock.arg, &c->changed, &c->lock, run->wake,
 				c->pacer.under_way > 0);
-		pthread_mutex_unlock(&c->lock);
+		lock_drop(&c->lock);
 	}
 }
 
@@ -363,9 +363,9 @@ int call_run(struct client *c, struct call_job *job)
 	if (!run.calls)
 		return -ENOMEM;
 	run_all(&run);
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	set_waiting(&run, false);
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 	free(run.calls);
 	return 0;
 }

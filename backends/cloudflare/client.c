@@ -39,14 +39,14 @@ static int64_t monotonic_now(void *arg)
 }
 
 static void monotonic_wait(
-	void *arg, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline, bool under_way)
+	void *arg, pthread_cond_t *cond, struct lock *lock, int64_t deadline, bool under_way)
 {
 	struct timespec ts = clock_timespec(deadline);
 
 	if (deadline == INT64_MAX)
-		pthread_cond_wait(cond, lock);
+		lock_wait(lock, cond);
 	else
-		pthread_cond_timedwait(cond, lock, &ts);
+		lock_wait_until(lock, cond, &ts);
 }
 
 static void plain_log(void *arg, enum log_level level, const char *line)
@@ -121,7 +121,7 @@ int client_open(const struct client_config *config, struct client **out)
 		free(c);
 		return rc;
 	}
-	pthread_mutex_init(&c->lock, NULL);
+	lock_init(&c->lock, LOCK_CLIENT);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&c->changed, &attr);
@@ -133,10 +133,10 @@ int client_open(const struct client_config *config, struct client **out)
 
 void client_cancel(struct client *c)
 {
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	c->cancelled = true;
 	pthread_cond_broadcast(&c->changed);
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 	transport_cancel(c->transport);
 }
 
@@ -146,7 +146,7 @@ void client_close(struct client *c)
 		return;
 	transport_close(c->transport);
 	pthread_cond_destroy(&c->changed);
-	pthread_mutex_destroy(&c->lock);
+	lock_destroy(&c->lock);
 	endpoint_release(&c->ep);
 	free(c);
 }
@@ -165,12 +165,12 @@ void client_stats(struct client *c, struct client_stats *out)
 {
 	int64_t now = c->clock.now(c->clock.arg);
 
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	const struct pacer *p = &c->pacer;
 	*out = c->stats;
 	out->remaining = pacer_left(p, now);
 	out->quota = out->remaining < 0 ? -1 : p->quota;
 	out->reset_in = p->reset_at > now ? p->reset_at - now : 0;
 	out->blocked_for = p->blocked_until > now ? p->blocked_until - now : 0;
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 }

@@ -50,6 +50,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backends/base/lock.h"
 #include "backends/base/log.h"
 #include "backends/blob.h"
 
@@ -87,7 +88,7 @@ enum client_call {
  * in any case, and a test's clock should not jump to the deadline. */
 struct client_clock {
 	int64_t (*now)(void *arg);
-	void (*wait)(void *arg, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline,
+	void (*wait)(void *arg, pthread_cond_t *cond, struct lock *lock, int64_t deadline,
 		bool under_way);
 	void *arg;
 };

@@ -8,8 +8,7 @@
 #ifndef KVFS_CLOUDFLARE_INTERNAL_H
 #define KVFS_CLOUDFLARE_INTERNAL_H
 
-#include <pthread.h>
-
+#include "backends/base/lock.h"
 #include "backends/cloudflare/client.h"
 #include "backends/cloudflare/endpoint.h"
 #include "backends/cloudflare/pacer.h"
@@ -36,7 +35,7 @@ struct client {
 	void (*log)(void *arg, enum log_level level, const char *line);
 	void *log_arg;
 
-	pthread_mutex_t lock;
+	struct lock lock;
 	pthread_cond_t changed;
 	/* under `lock` */
 	struct pacer pacer;

@@ -119,11 +119,11 @@ void report_failure(struct client *c, const struct request *req, int error, long
 		add(line, sizeof(line), " \"%s\":", words);
 	add(line, sizeof(line), " %s", advice(error, c));
 	transport_mask(c->transport, line);
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	bool first = admit(c, &kind, &suppressed);
 	snprintf(c->stats.last_error, sizeof(c->stats.last_error), "%.*s",
 		(int)sizeof(c->stats.last_error) - 1, line);
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 	if (!first)
 		return;
 	if (suppressed)

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "backends/base/lock.h"
 #include "backends/cloudflare/secret.h"
 
 enum {
@@ -52,7 +53,7 @@ struct transport {
 	CURLM *multi;
 	pthread_t thread;
 	struct transfer *running; /* the thread's own; those in `multi` */
-	pthread_mutex_t lock;
+	struct lock lock;
 	struct transfer *queue; /* under the lock, the next two too */
 	bool cancelled, stop;
 };
@@ -408,11 +409,11 @@ static void cancel_list(struct transport *t, struct transfer *list, bool running
 /* Starts what has been queued, or ends everything. False: time to go. */
 static bool serve_queue(struct transport *t)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	struct transfer *queue = t->queue;
 	bool cancelled = t->cancelled, stop = t->stop;
 	t->queue = NULL;
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	if (cancelled) {
 		struct transfer *running = t->running;
 
@@ -479,7 +480,7 @@ static void destroy(struct transport *t)
 {
 	secret_free(t->secret);
 	free(t->ca_file);
-	pthread_mutex_destroy(&t->lock);
+	lock_destroy(&t->lock);
 	free(t);
 }
 
@@ -494,7 +495,7 @@ int transport_open(const struct transport_config *config, struct transport **out
 	struct transport *t = calloc(1, sizeof(*t));
 	if (!t)
 		return -ENOMEM;
-	pthread_mutex_init(&t->lock, NULL);
+	lock_init(&t->lock, LOCK_TRANSPORT);
 	t->plain = config->plain;
 	t->loopback = config->loopback;
 	if (config->token && *config->token)
@@ -521,10 +522,10 @@ int transport_open(const struct transport_config *config, struct transport **out
 
 static void tell(struct transport *t, bool stop)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	t->cancelled = true;
 	t->stop |= stop;
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	curl_multi_wakeup(t->multi);
 }
 
@@ -557,11 +558,11 @@ void transport_submit(struct transport *t, struct exchange *x)
 	}
 	tr->t = t;
 	tr->x = x;
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	for (end = &t->queue; *end; end = &(*end)->next)
 		;
 	*end = tr;
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	curl_multi_wakeup(t->multi);
 }
 

@@ -9,7 +9,7 @@ uint64_t bases_now(struct bases *b, struct env *e, bool nested)
 	MDB_envinfo info;
 	uint64_t now = 0;
 
-	pthread_mutex_lock(&b->lock);
+	lock_take(&b->lock);
 	if (atomic_load(&e->alone_wanted))
 		goto out;
 	/* The snapshots keep the environment from being closed. */
@@ -18,10 +18,12 @@ uint64_t bases_now(struct bases *b, struct env *e, bool nested)
 		now = info.me_last_txnid;
 		goto out;
 	}
-	if (b->n < BASES_MAX && env_read_begin(e, nested, &b->txns[b->n]) == 0)
+	if (b->n < BASES_MAX && env_read_begin(e, nested, &b->txns[b->n]) == 0) {
+		env_read_pin(&b->txns[b->n]);
 		now = b->txns[b->n++].id;
+	}
 out:
-	pthread_mutex_unlock(&b->lock);
+	lock_drop(&b->lock);
 	return now;
 }
 
@@ -59,19 +61,19 @@ bool bases_overtaken(struct lmdb_store *st, struct txn *t, const struct entry_id
 	if (!base || id->kind != ENTRY_KEY || id->len > ENV_KEY_MAX ||
 		env_foreign(t->env, t->id - 1) <= base || ns_write_handle(t, ns, &dbi))
 		return false;
-	pthread_mutex_lock(&b->lock);
+	lock_take(&b->lock);
 	for (size_t i = 0; i < b->n; i++) {
 		if (b->txns[i].id == base && knows(&b->txns[i], dbi))
 			overtaken = differs(st, &b->txns[i], t, id);
 	}
-	pthread_mutex_unlock(&b->lock);
+	lock_drop(&b->lock);
 	return overtaken;
 }
 
 void bases_release(struct bases *b)
 {
-	pthread_mutex_lock(&b->lock);
+	lock_take(&b->lock);
 	while (b->n)
 		env_read_end(&b->txns[--b->n]);
-	pthread_mutex_unlock(&b->lock);
+	lock_drop(&b->lock);
 }

@@ -8,18 +8,18 @@
 #ifndef KVFS_LMDB_BASES_H
 #define KVFS_LMDB_BASES_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backends/base/lock.h"
 #include "backends/lmdb/env.h"
 #include "backends/store.h"
 
 enum { BASES_MAX = 8 };
 
 struct bases {
-	pthread_mutex_t lock; /* as watch.lock; never both */
+	struct lock lock; /* as watch.lock; never both */
 	struct txn txns[BASES_MAX];
 	size_t n;
 };

@@ -184,7 +184,7 @@ static void release(struct lmdb_store *st, struct work *w)
 	if (w->changes_alone)
 		gate_open(&st->changes);
 	if (w->handles)
-		pthread_mutex_unlock(&st->env.handles);
+		lock_drop(&st->env.handles);
 	w->map_alone = w->changes_alone = w->handles = false;
 }
 
@@ -219,7 +219,7 @@ static int run_job(struct lmdb_store *st, struct txn *t, struct work *w)
 	struct job *job = w->job;
 
 	if (job->handles) {
-		pthread_mutex_lock(&st->env.handles);
+		lock_take(&st->env.handles);
 		w->handles = true;
 	}
 	int rc = job->run(st, t, job);
@@ -341,8 +341,8 @@ static void log_left_out(struct lmdb_store *st, const struct work *w)
 		log_error("%s: so it is with %u more", st->env.dir, said - LOG_MAX);
 }
 
-/* And whoever has seen ours is to look again. With `changes` held alone, once views show it. */
-static void tell_overtaken(struct lmdb_store *st, const struct work *w)
+/* Whether there was any: then whoever has seen ours is to look again. */
+static bool log_overtaken(struct lmdb_store *st, const struct work *w)
 {
 	char shown[256], ns_shown[128];
 	unsigned said = 0;
@@ -361,28 +361,33 @@ static void tell_overtaken(struct lmdb_store *st, const struct work *w)
 	}
 	if (said > LOG_MAX)
 		log_warning("%s: so it is with %u more", st->env.dir, said - LOG_MAX);
-	if (said)
-		watch_overtaken(st);
+	return said > 0;
 }
 
 static void finish(struct lmdb_store *st, struct work *w, int rc)
 {
+	bool overtaken = false;
+
 	if (!w->changes_alone) {
 		gate_close(&st->changes);
 		w->changes_alone = true;
 	}
 	if (rc == 0) {
 		log_left_out(st, w);
-		tell_overtaken(st, w);
+		overtaken = log_overtaken(st, w);
 	}
-	/* What is accepted from here on, or was during the commit, is later than those moments. */
-	bases_release(&st->bases);
+	/* What is accepted from here on, or was during the commit, is later than those moments. Who has the
+	 * map alone has made sure that there are none. */
+	if (!w->map_alone)
+		bases_release(&st->bases);
 	pending_finish(st->pending, &w->batch, rc == 0);
 	atomic_store(&st->left_out, pending_error(st->pending));
 	if (w->job && rc == 0 && w->job->landed)
 		w->job->landed(st, w->job);
 	pending_publish(st);
 	release(st, w);
+	if (overtaken)
+		watch_overtaken(st);
 	if (w->job)
 		w->job->result = rc;
 }
@@ -402,7 +407,7 @@ static void note_attempt(struct lmdb_store *st, uint64_t stored, uint64_t seq, i
 						       : "check the medium");
 	else if (!rc && before)
 		log_warning("%s: changes are made durable again", st->env.dir);
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	if (rc) {
 		c->failures++;
 		c->failed_seq = seq;
@@ -412,7 +417,7 @@ static void note_attempt(struct lmdb_store *st, uint64_t stored, uint64_t seq, i
 	if (stored > c->durable)
 		c->durable = stored;
 	pthread_cond_broadcast(&c->done);
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 }
 
 /* A dead process may be what keeps LMDB from using pages again: before the file grows on for long,
@@ -485,7 +490,7 @@ int commit_run(struct lmdb_store *st, struct job *job)
 {
 	uint64_t seq = UINT64_MAX, stored = 0;
 
-	pthread_mutex_lock(&st->env.writer);
+	lock_take(&st->env.writer);
 	uint64_t commits = atomic_load(&st->commits);
 	int rc = commit_upto(st, job, &seq);
 	if (rc && job) {
@@ -500,7 +505,7 @@ int commit_run(struct lmdb_store *st, struct job *job)
 	if (rc == 0)
 		look_for_dead_readers(st);
 	bool committed = atomic_load(&st->commits) != commits;
-	pthread_mutex_unlock(&st->env.writer);
+	lock_drop(&st->env.writer);
 	if (rc == 0 && committed)
 		watch_committed(st);
 	note_attempt(st, stored, seq, rc);

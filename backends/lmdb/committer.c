@@ -34,7 +34,7 @@ static void gather(struct committer *c, unsigned ms)
 	struct timespec until = deadline(ms);
 
 	while (!c->stop && !c->urgent && !c->waiting) {
-		if (pthread_cond_timedwait(&c->work, &c->lock, &until))
+		if (lock_wait_until(&c->lock, &c->work, &until))
 			break;
 	}
 }
@@ -48,8 +48,8 @@ static bool rest(struct lmdb_store *st)
 
 	c->idle = true;
 	if (!atomic_load(&st->left_out))
-		return pthread_cond_wait(&c->work, &c->lock) == 0;
-	return pthread_cond_timedwait(&c->work, &c->lock, &until) != ETIMEDOUT;
+		return lock_wait(&c->lock, &c->work) == 0;
+	return lock_wait_until(&c->lock, &c->work, &until) != ETIMEDOUT;
 }
 
 static void *committer_main(void *arg)
@@ -57,7 +57,7 @@ static void *committer_main(void *arg)
 	struct lmdb_store *st = arg;
 	struct committer *c = &st->committer;
 
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	while (!c->stop) {
 		if (c->applied == c->durable && rest(st)) {
 			c->idle = false;
@@ -67,9 +67,9 @@ static void *committer_main(void *arg)
 		if (c->stop)
 			break;
 		c->urgent = false;
-		pthread_mutex_unlock(&c->lock);
+		lock_drop(&c->lock);
 		int rc = commit_run(st, NULL);
-		pthread_mutex_lock(&c->lock);
+		lock_take(&c->lock);
 		/* Whoever waited has been told; who comes now does not wait for the second to pass.
 		 */
 		if (rc) {
@@ -77,7 +77,7 @@ static void *committer_main(void *arg)
 			gather(c, RETRY_MS);
 		}
 	}
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 	return NULL;
 }
 
@@ -86,7 +86,7 @@ int committer_start(struct lmdb_store *st)
 	struct committer *c = &st->committer;
 	pthread_condattr_t attr;
 
-	pthread_mutex_init(&c->lock, NULL);
+	lock_init(&c->lock, LOCK_COMMITTER);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&c->work, &attr);
@@ -133,10 +133,10 @@ int committer_stop(struct lmdb_store *st)
 	int rc = 0;
 
 	if (c->running) {
-		pthread_mutex_lock(&c->lock);
+		lock_take(&c->lock);
 		c->stop = true;
 		pthread_cond_signal(&c->work);
-		pthread_mutex_unlock(&c->lock);
+		lock_drop(&c->lock);
 		pthread_join(c->thread, NULL);
 		pending_drop_holds(st->pending); /* nobody is left to complete it */
 		for (int i = 0; i < CLOSE_TRIES; i++) {
@@ -151,7 +151,7 @@ int committer_stop(struct lmdb_store *st)
 	}
 	pthread_cond_destroy(&c->done);
 	pthread_cond_destroy(&c->work);
-	pthread_mutex_destroy(&c->lock);
+	lock_destroy(&c->lock);
 	return rc;
 }
 
@@ -160,7 +160,7 @@ void committer_notify(struct lmdb_store *st, uint64_t seq)
 	struct committer *c = &st->committer;
 	bool many = atomic_load(&st->pending_weight) > st->pending_max / 4;
 
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	if (seq > c->applied)
 		c->applied = seq;
 	if (c->idle || (many && !c->urgent)) {
@@ -168,7 +168,7 @@ void committer_notify(struct lmdb_store *st, uint64_t seq)
 		c->idle = false;
 		pthread_cond_signal(&c->work);
 	}
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 }
 
 int lmdb_sync(struct store *base, uint64_t seq)
@@ -177,7 +177,7 @@ int lmdb_sync(struct store *base, uint64_t seq)
 	struct committer *c = &st->committer;
 	int rc = 0;
 
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	uint64_t failures = c->failures;
 	if (seq > c->applied)
 		seq = c->applied;
@@ -189,10 +189,10 @@ int lmdb_sync(struct store *base, uint64_t seq)
 		}
 		c->waiting++;
 		pthread_cond_signal(&c->work);
-		pthread_cond_wait(&c->done, &c->lock);
+		lock_wait(&c->lock, &c->done);
 		c->waiting--;
 	}
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 	return rc ? rc : atomic_load(&st->left_out) ? -EIO : 0;
 }
 
@@ -202,7 +202,7 @@ int committer_drain(struct lmdb_store *st, uint64_t max_weight)
 	struct committer *c = &st->committer;
 	int rc = 0;
 
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	uint64_t failures = c->failures;
 	while (atomic_load(&st->pending_weight) > max_weight) {
 		if (c->failures > failures) {
@@ -213,9 +213,9 @@ int committer_drain(struct lmdb_store *st, uint64_t max_weight)
 			break; /* what is left is held */
 		c->waiting++;
 		pthread_cond_signal(&c->work);
-		pthread_cond_wait(&c->done, &c->lock);
+		lock_wait(&c->lock, &c->done);
 		c->waiting--;
 	}
-	pthread_mutex_unlock(&c->lock);
+	lock_drop(&c->lock);
 	return rc;
 }

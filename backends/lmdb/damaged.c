@@ -13,7 +13,7 @@ static size_t damaged_add(struct damaged *d, uint64_t hash)
 {
 	size_t is_new = 0;
 
-	pthread_mutex_lock(&d->lock);
+	lock_take(&d->lock);
 	for (size_t i = 0; i < d->n; i++) {
 		if (d->said[i] == hash)
 			goto out;
@@ -23,7 +23,7 @@ static size_t damaged_add(struct damaged *d, uint64_t hash)
 		is_new = d->n;
 	}
 out:
-	pthread_mutex_unlock(&d->lock);
+	lock_drop(&d->lock);
 	return is_new;
 }
 

@@ -5,15 +5,15 @@
 #ifndef KVFS_LMDB_DAMAGED_H
 #define KVFS_LMDB_DAMAGED_H
 
-#include <pthread.h>
 #include <stdint.h>
 
+#include "backends/base/lock.h"
 #include "backends/store.h"
 
 enum { DAMAGED_MAX = 256 }; /* keys that are named; then it is said once that there are more */
 
 struct damaged {
-	pthread_mutex_t lock;
+	struct lock lock;
 	size_t n;
 	uint64_t said[DAMAGED_MAX]; /* hashes of ids */
 };

@@ -125,11 +125,11 @@ int env_open(struct env *e, const char *dir, int fd, bool readonly, size_t map_s
 	int rc;
 
 	*e = (struct env){.readonly = readonly, .fd = fd, .dir = strdup(dir)};
-	pthread_mutex_init(&e->writer, NULL);
-	pthread_mutex_init(&e->handles, NULL);
-	pthread_mutex_init(&e->pool_lock, NULL);
-	pthread_mutex_init(&e->ids_lock, NULL);
-	gate_init(&e->map);
+	lock_init(&e->writer, LOCK_WRITER);
+	lock_init(&e->handles, LOCK_HANDLES);
+	lock_init(&e->pool_lock, LOCK_POOL);
+	lock_init(&e->ids_lock, LOCK_IDS);
+	gate_init(&e->map, LOCK_MAP);
 	if (!e->dir) {
 		rc = -ENOMEM;
 		goto fail;
@@ -163,10 +163,10 @@ void env_close(struct env *e)
 	if (e->fd >= 0)
 		close(e->fd);
 	gate_destroy(&e->map);
-	pthread_mutex_destroy(&e->ids_lock);
-	pthread_mutex_destroy(&e->pool_lock);
-	pthread_mutex_destroy(&e->handles);
-	pthread_mutex_destroy(&e->writer);
+	lock_destroy(&e->ids_lock);
+	lock_destroy(&e->pool_lock);
+	lock_destroy(&e->handles);
+	lock_destroy(&e->writer);
 	free(e->dir);
 	*e = (struct env){.fd = -1};
 }
@@ -222,10 +222,10 @@ int env_adopt_size(struct env *e)
 {
 	uint64_t last;
 
-	pthread_mutex_lock(&e->writer);
+	lock_take(&e->writer);
 	int rc = e->broken || env_is_broken(e, false) ? env_revive(e, false, &last)
 						      : env_set_map_size(e, 0);
-	pthread_mutex_unlock(&e->writer);
+	lock_drop(&e->writer);
 	return rc;
 }
 
@@ -319,14 +319,14 @@ static int db_create(struct env *e, const char *name, unsigned flags, MDB_dbi *d
 
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&e->handles);
+	lock_take(&e->handles);
 	t.dirty = !env_db_present(&t, name, strlen(name));
 	rc = env_error(e, mdb_dbi_open(t.mdb, name, flags | MDB_CREATE, dbi), "making a database");
 	if (rc)
 		env_write_abort(&t);
 	else
 		rc = env_write_commit(&t);
-	pthread_mutex_unlock(&e->handles);
+	lock_drop(&e->handles);
 	return rc;
 }
 

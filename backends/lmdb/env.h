@@ -2,8 +2,7 @@
  * env.h - an open LMDB environment: its map, its transactions, its own databases, and whose
  * transactions are whose.
  *
- * Lock order of the whole backend, outermost first; what is not in one line is never held together
- * in another order:
+ * The locks of the whole backend, which are taken in the order that base/lock.h says:
  *
  *   env.writer        one write transaction, or one who resizes the map or closes handles
  *   env.handles       opening database handles, until the transaction that opened them has ended
@@ -11,8 +10,7 @@
  *   watch.lock        the snapshots that the watcher holds
  *   env.map           (gate) shared by every read transaction; alone for who remaps the file or
  *                     closes a handle. A write transaction is kept from both by env.writer.
- *   everything else   ns_table.lock, env.pool_lock, env.ids_lock, verified.lock, space.lock,
- *                     committer.lock: leaves, nothing is called with them held
+ *   everything else   nothing is called with them held
  *
  * So nobody who holds store.changes or env.map may wait for env.writer: a reader that finds the map
  * too small leaves both, adopts the new size, and begins again. No thread takes a gate twice, but
@@ -27,12 +25,12 @@
 
 #include <errno.h>
 #include <lmdb.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backends/base/lock.h"
 #include "backends/lmdb/gate.h"
 
 enum own_db { OWN_NODES, OWN_EXPIRY, OWN_META, OWN_LONG, OWN_HEADS, OWN_COUNT };
@@ -59,19 +57,19 @@ struct env {
 	size_t page_size;
 	MDB_dbi main_dbi; /* the unnamed database: names of all others */
 
-	pthread_mutex_t writer;
+	struct lock writer;
 	struct gate map;
 	size_t map_size; /* writer and map alone */
 	uint64_t serial; /* writer */
 
-	pthread_mutex_t handles;
+	struct lock handles;
 	_Atomic MDB_dbi own[OWN_COUNT]; /* 0: there is none yet */
 
-	pthread_mutex_t pool_lock;
+	struct lock pool_lock;
 	MDB_txn *pool[ENV_POOL_MAX]; /* reset */
 	size_t pool_n;
 
-	pthread_mutex_t ids_lock;
+	struct lock ids_lock;
 	uint64_t known_last; /* the newest transaction that we know of */
 	uint64_t landing; /* ours, being committed; 0: none */
 	uint64_t own_last; /* the newest one of ours */
@@ -96,6 +94,7 @@ struct txn {
 	MDB_txn *mdb;
 	uint64_t id; /* of the snapshot; of the new state where it writes */
 	bool writes, dirty; /* dirty: something has been written */
+	bool pinned; /* any thread may end it */
 	struct ns *missing; /* why a write was -ESTALE: another program has dropped its database */
 	uint64_t serial; /* of write transactions in this process; an aborted one's id is used again
 			  */
@@ -114,6 +113,8 @@ void env_close(struct env *e);
 /* A snapshot. ENV_REMAP: nothing is held; call env_adopt_size() without any lock. */
 int env_read_begin(struct env *e, bool nested, struct txn *t);
 void env_read_end(struct txn *t);
+/* Lets any thread end it. */
+void env_read_pin(struct txn *t);
 void env_read_end_keeping_handles(struct txn *t);
 int env_adopt_size(struct env *e);
 

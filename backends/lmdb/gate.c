@@ -6,8 +6,9 @@
 
 static const uint64_t GATE_CLOSED = UINT64_C(1) << 63;
 
-void gate_init(struct gate *g)
+void gate_init(struct gate *g, enum lock_name name)
 {
+	g->name = name;
 	atomic_init(&g->state, 0);
 	pthread_mutex_init(&g->alone, NULL);
 	pthread_mutex_init(&g->lock, NULL);
@@ -34,7 +35,7 @@ static void count_down(struct gate *g)
 	}
 }
 
-void gate_enter(struct gate *g, bool nested)
+static void enter(struct gate *g, bool nested)
 {
 	if (!(atomic_fetch_add(&g->state, 1) & GATE_CLOSED) || nested)
 		return;
@@ -55,23 +56,44 @@ void gate_enter(struct gate *g, bool nested)
 	pthread_mutex_unlock(&g->lock);
 }
 
+void gate_enter(struct gate *g, bool nested)
+{
+	lock_note_wanted(g->name, g, nested ? LOCK_AGAIN : LOCK_SHARED);
+	enter(g, nested);
+	lock_note_held(g->name, g);
+}
+
 void gate_leave(struct gate *g)
+{
+	lock_note_left(g->name, g);
+	count_down(g);
+}
+
+void gate_hand_over(struct gate *g)
+{
+	lock_note_left(g->name, g);
+}
+
+void gate_leave_handed(struct gate *g)
 {
 	count_down(g);
 }
 
 void gate_close(struct gate *g)
 {
+	lock_note_wanted(g->name, g, LOCK_ALONE);
 	pthread_mutex_lock(&g->alone);
 	pthread_mutex_lock(&g->lock);
 	atomic_fetch_or(&g->state, GATE_CLOSED);
 	while (atomic_load(&g->state) != GATE_CLOSED)
 		pthread_cond_wait(&g->empty, &g->lock);
 	pthread_mutex_unlock(&g->lock);
+	lock_note_held(g->name, g);
 }
 
 void gate_open(struct gate *g)
 {
+	lock_note_left(g->name, g);
 	pthread_mutex_lock(&g->lock);
 	atomic_fetch_add(&g->state, g->waiting - GATE_CLOSED);
 	g->waiting = 0;

@@ -17,19 +17,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backends/base/lock.h"
+
 struct gate {
 	_Atomic uint64_t state; /* how many share it, and GATE_CLOSED */
 	pthread_mutex_t alone; /* held by the one who is, or waits to be, alone */
 	pthread_mutex_t lock; /* the rest */
 	pthread_cond_t opened, empty;
 	uint64_t waiting, phase;
+	enum lock_name name;
 };
 
-void gate_init(struct gate *g);
+void gate_init(struct gate *g, enum lock_name name);
 void gate_destroy(struct gate *g);
 
 void gate_enter(struct gate *g, bool nested);
 void gate_leave(struct gate *g);
+
+/* For a shared side that any thread may leave: whoever entered it hands it over at once. */
+void gate_hand_over(struct gate *g);
+void gate_leave_handed(struct gate *g);
 
 /* From close to open (by the same thread) the caller is alone. */
 void gate_close(struct gate *g);

@@ -14,7 +14,7 @@
  *   bases.c      the moments when changes were accepted
  *   orphans.c    records of keys that other programs removed
  *
- * The lock order is in env.h.
+ * The locks are in env.h.
  */
 #ifndef KVFS_LMDB_INTERNAL_H
 #define KVFS_LMDB_INTERNAL_H
@@ -24,6 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backends/base/lock.h"
 #include "backends/base/thread.h"
 #include "backends/lmdb/bases.h"
 #include "backends/lmdb/damaged.h"
@@ -44,7 +45,7 @@ enum {
 struct committer {
 	pthread_t thread;
 	bool running;
-	pthread_mutex_t lock;
+	struct lock lock;
 	pthread_cond_t work, done;
 	/* All below: lock. */
 	bool stop, idle, urgent;
@@ -59,7 +60,7 @@ struct committer {
 struct watch {
 	pthread_t thread;
 	bool running;
-	pthread_mutex_t lock;
+	struct lock lock;
 	pthread_cond_t changed;
 	/* All below: lock. */
 	bool stop, calling;

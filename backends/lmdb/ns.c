@@ -39,7 +39,7 @@ RB_GENERATE_INTERNAL(ns_tree, ns, by_name, ns_compare, static __attribute__((unu
 int namespaces_init(struct ns_table *t)
 {
 	*t = (struct ns_table){.top = {.id = TOP_ID}};
-	pthread_mutex_init(&t->lock, NULL);
+	lock_init(&t->lock, LOCK_NAMESPACES);
 	/* The kernel gives its pages when they are used. */
 	t->by_number = calloc(NS_NUMBERS_MAX, sizeof(*t->by_number));
 	return t->by_number ? 0 : -ENOMEM;
@@ -50,7 +50,7 @@ void namespaces_release(struct ns_table *t)
 	for (uint32_t i = 0; t->by_number && i < t->numbers; i++)
 		free(atomic_load(&t->by_number[i]));
 	free(t->by_number);
-	pthread_mutex_destroy(&t->lock);
+	lock_destroy(&t->lock);
 }
 
 struct ns *ns_get(struct ns_table *t, uint32_t number)
@@ -66,7 +66,7 @@ struct ns *ns_by_id(struct ns_table *t, uint32_t id)
 {
 	struct ns *ns, *found = NULL;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	RB_FOREACH(ns, ns_tree, &t->by_name)
 	{
 		if (atomic_load(&ns->id) == id) {
@@ -74,7 +74,7 @@ struct ns *ns_by_id(struct ns_table *t, uint32_t id)
 			break;
 		}
 	}
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return found;
 }
 
@@ -90,9 +90,9 @@ static struct ns *lookup_locked(struct ns_table *t, const void *name, size_t len
 
 struct ns *ns_lookup(struct ns_table *t, const void *name, size_t len)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	struct ns *ns = lookup_locked(t, name, len);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return ns;
 }
 
@@ -106,7 +106,7 @@ int ns_add(struct ns_table *t, const void *name, size_t len, uint32_t id, bool w
 		return -ENOMEM;
 	ns->len = len;
 	memcpy(ns->name, name, len);
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	if (t->numbers == NS_NUMBERS_MAX) {
 		rc = -ENFILE;
 	} else {
@@ -120,7 +120,7 @@ int ns_add(struct ns_table *t, const void *name, size_t len, uint32_t id, bool w
 		atomic_store(&t->by_number[t->numbers++], ns);
 		RB_INSERT(ns_tree, &t->by_name, ns);
 	}
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	if (rc)
 		free(ns);
 	else
@@ -131,11 +131,11 @@ int ns_add(struct ns_table *t, const void *name, size_t len, uint32_t id, bool w
 /* For one that was made known before it could be used. */
 static void give_id(struct ns_table *t, struct ns *ns)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	if (!atomic_load(&ns->id))
 		atomic_store(&ns->id, ++t->last_id);
 	atomic_store(&t->unsaved, true);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 int ns_with_id(struct ns_table *t, const void *name, size_t len, struct ns **out)
@@ -152,30 +152,30 @@ int ns_with_id(struct ns_table *t, const void *name, size_t len, struct ns **out
 
 void ns_reserve_id(struct ns_table *t, uint32_t id)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	if (id > t->last_id && id != TOP_ID)
 		t->last_id = id;
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 void ns_retire(struct ns_table *t, struct ns *ns)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	RB_REMOVE(ns_tree, &t->by_name, ns);
 	atomic_store(&ns->id, 0);
 	atomic_store(&ns->dbi, 0);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 void ns_set_name(struct ns_table *t, struct ns *ns, const void *name, size_t len)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	RB_REMOVE(ns_tree, &t->by_name, ns);
 	memcpy(ns->name, name, len);
 	ns->name[len] = '\0';
 	ns->len = len;
 	RB_INSERT(ns_tree, &t->by_name, ns);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 int ns_name_check(const void *name, size_t len)
@@ -265,11 +265,11 @@ static int handles_begin(struct env *e, struct txn *txn)
 	int rc;
 
 	for (;;) {
-		pthread_mutex_lock(&e->handles);
+		lock_take(&e->handles);
 		rc = env_read_begin(e, false, txn);
 		if (rc == 0)
 			return 0;
-		pthread_mutex_unlock(&e->handles);
+		lock_drop(&e->handles);
 		if (rc != ENV_REMAP)
 			return rc;
 		rc = env_adopt_size(e);
@@ -306,7 +306,7 @@ static int open_new(
 		atomic_store(&ns->dbi, dbi);
 	}
 out:
-	pthread_mutex_unlock(&e->handles);
+	lock_drop(&e->handles);
 	if (rc == 0)
 		*out = ns;
 	return rc;
@@ -392,7 +392,7 @@ int ns_next_name(struct ns_table *t, struct env *e, const void *after, size_t af
 	mdb_cursor_close(cur);
 out:
 	env_read_end(&txn);
-	pthread_mutex_unlock(&e->handles);
+	lock_drop(&e->handles);
 	return rc;
 }
 
@@ -415,7 +415,7 @@ void ns_survey(struct ns_table *t, struct env *e)
 		mdb_cursor_close(cur);
 	}
 	env_read_end(&txn);
-	pthread_mutex_unlock(&e->handles);
+	lock_drop(&e->handles);
 }
 
 int ns_write_handle(struct txn *t, struct ns *ns, MDB_dbi *dbi)

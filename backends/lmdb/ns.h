@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backends/base/lock.h"
 #include "backends/lmdb/env.h"
 
 enum { NS_NUMBERS_MAX = 1 << 20 };
@@ -39,7 +40,7 @@ RB_HEAD(ns_tree, ns);
 struct ns_table {
 	struct ns top; /* number 0, which is no namespace: the directory above them all has its
 			  record there */
-	pthread_mutex_t lock;
+	struct lock lock;
 	struct ns_tree by_name; /* lock */
 	_Atomic(struct ns *)
 		*by_number; /* of NS_NUMBERS_MAX; entries are never freed before the end */

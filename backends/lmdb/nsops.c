@@ -44,13 +44,13 @@ static void close_handle(struct lmdb_store *st, struct ns *ns)
 {
 	if (!atomic_load(&ns->dbi))
 		return;
-	pthread_mutex_lock(&st->env.writer);
+	lock_take(&st->env.writer);
 	env_alone_begin(&st->env);
 	if (st->env.mdb)
 		mdb_dbi_close(st->env.mdb, atomic_load(&ns->dbi));
 	atomic_store(&ns->dbi, 0);
 	env_alone_end(&st->env);
-	pthread_mutex_unlock(&st->env.writer);
+	lock_drop(&st->env.writer);
 }
 
 static int create_run(struct lmdb_store *st, struct txn *t, struct job *job)

@@ -43,7 +43,7 @@ void space_init(struct space *s, const struct env *e)
 	uint64_t total = UINT64_MAX;
 
 	*s = (struct space){0};
-	pthread_mutex_init(&s->lock, NULL);
+	lock_init(&s->lock, LOCK_SPACE);
 	if (fstatvfs(e->fd, &fs) == 0)
 		total = (uint64_t)fs.f_blocks * fs.f_frsize;
 	s->chunk = total / 64 > CHUNK_MAX ? CHUNK_MAX : total / 64 / PAGE * PAGE;
@@ -94,7 +94,7 @@ bool space_admits(struct space *s, struct env *e, bool nested, const struct pend
 	env_usage(e, nested, &usage);
 	uint64_t want = need(pending, more, usage.used) + s->reserve;
 	uint64_t runs = pending->runs + more->runs;
-	pthread_mutex_lock(&s->lock);
+	lock_take(&s->lock);
 	uint64_t from = s->allocated > usage.used ? s->allocated : usage.used;
 	if (s->unsupported || usage.used + want <= from)
 		goto out;
@@ -103,7 +103,7 @@ bool space_admits(struct space *s, struct env *e, bool nested, const struct pend
 	uint64_t room = from - usage.used;
 	ok = room + s->reusable >= want && (runs <= room || runs <= s->longest_run);
 out:
-	pthread_mutex_unlock(&s->lock);
+	lock_drop(&s->lock);
 	return ok;
 }
 
@@ -196,11 +196,11 @@ int space_count_reusable(struct space *s, struct env *e, bool nested)
 	if (rc == 0) {
 		size_t run = longest_run(&list);
 
-		pthread_mutex_lock(&s->lock);
+		lock_take(&s->lock);
 		s->reusable = list.n * e->page_size;
 		s->longest_run = run * e->page_size;
 		s->soon = soon * e->page_size;
-		pthread_mutex_unlock(&s->lock);
+		lock_drop(&s->lock);
 	}
 	free(list.pages);
 	return rc;
@@ -208,17 +208,17 @@ int space_count_reusable(struct space *s, struct env *e, bool nested)
 
 bool space_more_soon(struct space *s)
 {
-	pthread_mutex_lock(&s->lock);
+	lock_take(&s->lock);
 	bool more = s->soon > NUDGE_WORTH;
-	pthread_mutex_unlock(&s->lock);
+	lock_drop(&s->lock);
 	return more;
 }
 
 void space_committed(struct space *s)
 {
-	pthread_mutex_lock(&s->lock);
+	lock_take(&s->lock);
 	s->reusable = s->longest_run = s->soon = 0;
-	pthread_mutex_unlock(&s->lock);
+	lock_drop(&s->lock);
 }
 
 /* Other programs extend the file while they write; so we keep them from it. Some filesystems give
@@ -228,7 +228,7 @@ void space_trim(struct space *s, struct env *e)
 	struct stat file;
 	struct txn t;
 
-	pthread_mutex_destroy(&s->lock);
+	lock_destroy(&s->lock);
 	if (!s->allocated || env_write_begin(e, &t))
 		return;
 	if (fstat(e->fd, &file) == 0 && (uint64_t)file.st_size < s->allocated) {

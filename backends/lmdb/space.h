@@ -13,15 +13,15 @@
 #ifndef KVFS_LMDB_SPACE_H
 #define KVFS_LMDB_SPACE_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backends/base/lock.h"
 #include "backends/lmdb/env.h"
 #include "backends/pending.h"
 
 struct space {
-	pthread_mutex_t lock;
+	struct lock lock;
 	bool unsupported;
 	uint64_t chunk, reserve;
 	uint64_t allocated; /* lock: blocks are ours up to this offset */

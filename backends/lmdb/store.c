@@ -84,8 +84,8 @@ static void store_free(struct lmdb_store *st)
 	pending_free(st->pending);
 	if (st->base.blobs)
 		blob_pool_free(st->base.blobs);
-	pthread_mutex_destroy(&st->verified.lock);
-	pthread_mutex_destroy(&st->damaged.lock);
+	lock_destroy(&st->verified.lock);
+	lock_destroy(&st->damaged.lock);
 	gate_destroy(&st->changes);
 	free(st);
 }
@@ -361,13 +361,13 @@ int lmdb_store_open(const struct lmdb_options *o, struct store **out, char *why,
 	st->env.fd = -1;
 	st->commit_interval_ms = o->commit_interval_ms;
 	st->pending_max = o->pending_max ? o->pending_max : PENDING_MAX;
-	pthread_mutex_init(&st->verified.lock, NULL);
-	pthread_mutex_init(&st->damaged.lock, NULL);
-	gate_init(&st->changes);
+	lock_init(&st->verified.lock, LOCK_VERIFIED);
+	lock_init(&st->damaged.lock, LOCK_DAMAGED);
+	gate_init(&st->changes, LOCK_CHANGES);
 	rc = open_env(st, o, why, why_cap);
 	if (rc) {
-		pthread_mutex_destroy(&st->verified.lock);
-		pthread_mutex_destroy(&st->damaged.lock);
+		lock_destroy(&st->verified.lock);
+		lock_destroy(&st->damaged.lock);
 		gate_destroy(&st->changes);
 		free(st);
 		return rc;

@@ -13,20 +13,20 @@
 
 static MDB_txn *pool_take(struct env *e)
 {
-	pthread_mutex_lock(&e->pool_lock);
+	lock_take(&e->pool_lock);
 	MDB_txn *txn = e->pool_n ? e->pool[--e->pool_n] : NULL;
-	pthread_mutex_unlock(&e->pool_lock);
+	lock_drop(&e->pool_lock);
 	return txn;
 }
 
 static void pool_give(struct env *e, MDB_txn *txn)
 {
-	pthread_mutex_lock(&e->pool_lock);
+	lock_take(&e->pool_lock);
 	if (e->pool_n < ENV_POOL_MAX) {
 		e->pool[e->pool_n++] = txn;
 		txn = NULL;
 	}
-	pthread_mutex_unlock(&e->pool_lock);
+	lock_drop(&e->pool_lock);
 	if (txn)
 		mdb_txn_abort(txn);
 }
@@ -76,7 +76,16 @@ void env_read_end(struct txn *t)
 {
 	mdb_txn_reset(t->mdb);
 	pool_give(t->env, t->mdb);
-	gate_leave(&t->env->map);
+	if (t->pinned)
+		gate_leave_handed(&t->env->map);
+	else
+		gate_leave(&t->env->map);
+}
+
+void env_read_pin(struct txn *t)
+{
+	t->pinned = true;
+	gate_hand_over(&t->env->map);
 }
 
 void env_read_end_keeping_handles(struct txn *t)
@@ -88,28 +97,28 @@ void env_read_end_keeping_handles(struct txn *t)
 /* A write transaction has begun: nobody else can commit until it has ended. */
 static void book_begin(struct env *e, uint64_t id)
 {
-	pthread_mutex_lock(&e->ids_lock);
+	lock_take(&e->ids_lock);
 	if (id - 1 > e->known_last)
 		e->foreign = e->known_last = id - 1;
-	pthread_mutex_unlock(&e->ids_lock);
+	lock_drop(&e->ids_lock);
 }
 
 static void book_landing(struct env *e, uint64_t id)
 {
-	pthread_mutex_lock(&e->ids_lock);
+	lock_take(&e->ids_lock);
 	e->landing = id;
-	pthread_mutex_unlock(&e->ids_lock);
+	lock_drop(&e->ids_lock);
 }
 
 static void book_landed(struct env *e, uint64_t id, bool ok)
 {
-	pthread_mutex_lock(&e->ids_lock);
+	lock_take(&e->ids_lock);
 	e->landing = 0;
 	if (ok)
 		e->own_last = id;
 	if (ok && e->known_last < id)
 		e->known_last = id;
-	pthread_mutex_unlock(&e->ids_lock);
+	lock_drop(&e->ids_lock);
 }
 
 void env_own_landed(struct env *e, uint64_t id)
@@ -119,19 +128,19 @@ void env_own_landed(struct env *e, uint64_t id)
 
 uint64_t env_foreign(struct env *e, uint64_t snapshot)
 {
-	pthread_mutex_lock(&e->ids_lock);
+	lock_take(&e->ids_lock);
 	if (snapshot > e->known_last && snapshot != e->landing)
 		e->foreign = e->known_last = snapshot;
 	uint64_t foreign = e->foreign;
-	pthread_mutex_unlock(&e->ids_lock);
+	lock_drop(&e->ids_lock);
 	return foreign;
 }
 
 uint64_t env_newest_foreign(struct env *e)
 {
-	pthread_mutex_lock(&e->ids_lock);
+	lock_take(&e->ids_lock);
 	uint64_t foreign = e->foreign;
-	pthread_mutex_unlock(&e->ids_lock);
+	lock_drop(&e->ids_lock);
 	return foreign;
 }
 

@@ -7,11 +7,11 @@ bool verified_known(struct verified *v, uint64_t key, uint64_t hash, uint64_t si
 {
 	size_t i = key % VERIFIED_SLOTS;
 
-	pthread_mutex_lock(&v->lock);
+	lock_take(&v->lock);
 	bool known = v->slots[i].key == key && v->slots[i].hash == hash && v->slots[i].txn >= since;
 	if (known)
 		*same = v->slots[i].same;
-	pthread_mutex_unlock(&v->lock);
+	lock_drop(&v->lock);
 	return known;
 }
 
@@ -19,10 +19,10 @@ void verified_add(struct verified *v, uint64_t key, uint64_t hash, uint64_t txn,
 {
 	size_t i = key % VERIFIED_SLOTS;
 
-	pthread_mutex_lock(&v->lock);
+	lock_take(&v->lock);
 	v->slots[i].key = key;
 	v->slots[i].hash = hash;
 	v->slots[i].txn = txn;
 	v->slots[i].same = same;
-	pthread_mutex_unlock(&v->lock);
+	lock_drop(&v->lock);
 }

@@ -5,14 +5,15 @@
 #ifndef KVFS_LMDB_VERIFIED_H
 #define KVFS_LMDB_VERIFIED_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "backends/base/lock.h"
 
 enum { VERIFIED_SLOTS = 4096 };
 
 struct verified {
-	pthread_mutex_t lock;
+	struct lock lock;
 	struct {
 		uint64_t key, hash; /* of the entry's name; of the value */
 		uint64_t txn; /* the snapshot in which they were compared */

@@ -34,11 +34,20 @@ void watch_release_pins(void *arg)
 	struct lmdb_store *st = arg;
 	struct watch *w = &st->watch;
 
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	unpin(&w->have_before, &w->before);
 	unpin(&w->have_after, &w->after);
-	pthread_mutex_unlock(&w->lock);
+	lock_drop(&w->lock);
 	bases_release(&st->bases);
+}
+
+/* A snapshot that whoever wants to be alone may end. */
+static bool pin(struct lmdb_store *st, struct txn *t)
+{
+	if (env_read_begin(&st->env, false, t))
+		return false;
+	env_read_pin(t);
+	return true;
 }
 
 /* All counts as changed at the next look: this is rare, and the kernel may have been told of the
@@ -47,9 +56,9 @@ void watch_overtaken(struct lmdb_store *st)
 {
 	struct watch *w = &st->watch;
 
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	w->overtaken = true;
-	pthread_mutex_unlock(&w->lock);
+	lock_drop(&w->lock);
 }
 
 /* Tells the watcher; w->after is the new state. With w->lock, which is released meanwhile. */
@@ -61,9 +70,9 @@ static void tell(struct lmdb_store *st)
 	void *arg = w->arg;
 
 	w->calling = true;
-	pthread_mutex_unlock(&w->lock);
+	lock_drop(&w->lock);
 	fn(arg, &what);
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	w->calling = false;
 	pthread_cond_broadcast(&w->changed);
 }
@@ -80,12 +89,13 @@ static void look(struct lmdb_store *st)
 	int rc = env_read_begin(&st->env, false, &w->after);
 	if (rc == ENV_REMAP) {
 		unpin(&w->have_before, &w->before);
-		pthread_mutex_unlock(&w->lock);
+		lock_drop(&w->lock);
 		env_adopt_size(&st->env);
-		pthread_mutex_lock(&w->lock);
+		lock_take(&w->lock);
 	}
 	if (rc)
 		return;
+	env_read_pin(&w->after);
 	w->have_after = true;
 	if (w->overtaken) {
 		w->overtaken = false;
@@ -116,23 +126,22 @@ static void *watch_main(void *arg)
 	struct timespec next;
 
 	clock_gettime(CLOCK_MONOTONIC, &next);
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	for (unsigned round = 1; !w->stop; round++) {
 		next.tv_nsec += LOOK_MS * 1000000L;
 		if (next.tv_nsec >= 1000000000) {
 			next.tv_nsec -= 1000000000;
 			next.tv_sec++;
 		}
-		while (!w->stop &&
-			pthread_cond_timedwait(&w->changed, &w->lock, &next) != ETIMEDOUT)
+		while (!w->stop && lock_wait_until(&w->lock, &w->changed, &next) != ETIMEDOUT)
 			;
 		if (w->stop)
 			break;
 		if (w->fn)
 			look(st);
-		pthread_mutex_unlock(&w->lock);
+		lock_drop(&w->lock);
 		orphans_step(st);
-		pthread_mutex_lock(&w->lock);
+		lock_take(&w->lock);
 		if (round % READERS_EVERY == 0)
 			env_check_readers(&st->env);
 		/* After a long call of the watcher, do not make up for the looks that were missed.
@@ -143,7 +152,7 @@ static void *watch_main(void *arg)
 			next = now;
 	}
 	unpin(&w->have_before, &w->before);
-	pthread_mutex_unlock(&w->lock);
+	lock_drop(&w->lock);
 	return NULL;
 }
 
@@ -151,17 +160,16 @@ void watch_committed(struct lmdb_store *st)
 {
 	struct watch *w = &st->watch;
 
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	if (w->have_before && !w->calling && env_newest_foreign(&st->env) <= w->reported) {
 		unpin(&w->have_before, &w->before);
-		w->have_before = !atomic_load(&st->env.alone_wanted) &&
-			env_read_begin(&st->env, false, &w->before) == 0;
+		w->have_before = !atomic_load(&st->env.alone_wanted) && pin(st, &w->before);
 		/* Should others have committed in this very moment, what they changed is unknown.
 		 */
 		if (w->have_before && env_foreign(&st->env, w->before.id) > w->reported)
 			unpin(&w->have_before, &w->before);
 	}
-	pthread_mutex_unlock(&w->lock);
+	lock_drop(&w->lock);
 }
 
 void watch_init(struct lmdb_store *st)
@@ -169,12 +177,12 @@ void watch_init(struct lmdb_store *st)
 	struct watch *w = &st->watch;
 	pthread_condattr_t attr;
 
-	pthread_mutex_init(&w->lock, NULL);
+	lock_init(&w->lock, LOCK_WATCH);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&w->changed, &attr);
 	pthread_condattr_destroy(&attr);
-	pthread_mutex_init(&st->bases.lock, NULL);
+	lock_init(&st->bases.lock, LOCK_BASES);
 	st->env.pins_arg = st;
 	st->env.release_pins = watch_release_pins;
 }
@@ -185,9 +193,9 @@ void watch_destroy(struct lmdb_store *st)
 
 	st->env.release_pins = NULL;
 	bases_release(&st->bases);
-	pthread_mutex_destroy(&st->bases.lock);
+	lock_destroy(&st->bases.lock);
 	pthread_cond_destroy(&w->changed);
-	pthread_mutex_destroy(&w->lock);
+	lock_destroy(&w->lock);
 }
 
 int watch_start(struct lmdb_store *st)
@@ -205,10 +213,10 @@ void watch_stop(struct lmdb_store *st)
 
 	if (!w->running)
 		return;
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	w->stop = true;
 	pthread_cond_broadcast(&w->changed);
-	pthread_mutex_unlock(&w->lock);
+	lock_drop(&w->lock);
 	pthread_join(w->thread, NULL);
 	w->running = false;
 }
@@ -218,17 +226,17 @@ void lmdb_watch(struct store *base, store_watcher fn, void *arg)
 	struct lmdb_store *st = lmdb_store(base);
 	struct watch *w = &st->watch;
 
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	w->fn = fn;
 	w->arg = arg;
 	unpin(&w->have_before, &w->before);
-	if (fn && env_read_begin(&st->env, false, &w->before) == 0) {
+	if (fn && pin(st, &w->before)) {
 		w->have_before = true;
 		w->reported = env_foreign(&st->env, w->before.id);
 	}
 	while (w->calling && !pthread_equal(pthread_self(), w->thread))
-		pthread_cond_wait(&w->changed, &w->lock);
-	pthread_mutex_unlock(&w->lock);
+		lock_wait(&w->lock, &w->changed);
+	lock_drop(&w->lock);
 }
 
 /* What cannot be read may have changed, and is not taken for removed. */
@@ -258,7 +266,7 @@ enum foreign_verdict lmdb_foreign_compare(struct foreign_change *what, const str
 
 	if (id->kind != ENTRY_KEY)
 		return FOREIGN_SAME;
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	struct txn *before = w->have_before ? &w->before : NULL;
 	if (w->have_after) {
 		v = verdict(st, before, &w->after, id);
@@ -267,7 +275,7 @@ enum foreign_verdict lmdb_foreign_compare(struct foreign_change *what, const str
 		v = verdict(st, before, &now, id);
 		env_read_end(&now);
 	}
-	pthread_mutex_unlock(&w->lock);
+	lock_drop(&w->lock);
 	return v;
 }
 
@@ -281,11 +289,11 @@ int lmdb_foreign_old_value(
 
 	if (id->kind != ENTRY_KEY)
 		return rc;
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	if (w->have_before)
 		rc = node_value(st, &w->before, id, &value);
 	if (rc == 0)
 		rc = blob_new_copy(st->base.blobs, value.mv_data, value.mv_size, out);
-	pthread_mutex_unlock(&w->lock);
+	lock_drop(&w->lock);
 	return rc;
 }

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backends/base/lock.h"
 #include "backends/memory/map.h"
 #include "backends/memory/ns.h"
 
@@ -54,6 +55,26 @@ static struct memory_store *memory(struct store *st)
 	return (struct memory_store *)st;
 }
 
+static void lock_shared(struct memory_store *ms)
+{
+	lock_note_wanted(LOCK_MEMORY, ms, LOCK_SHARED_AGAIN);
+	pthread_rwlock_rdlock(&ms->lock);
+	lock_note_held(LOCK_MEMORY, ms);
+}
+
+static void lock_alone(struct memory_store *ms)
+{
+	lock_note_wanted(LOCK_MEMORY, ms, LOCK_ALONE);
+	pthread_rwlock_wrlock(&ms->lock);
+	lock_note_held(LOCK_MEMORY, ms);
+}
+
+static void unlock(struct memory_store *ms)
+{
+	lock_note_left(LOCK_MEMORY, ms);
+	pthread_rwlock_unlock(&ms->lock);
+}
+
 /* Whether no live key is in it. */
 static bool ns_is_empty(struct memory_store *ms, uint32_t ns, int64_t now)
 {
@@ -78,11 +99,11 @@ static int memory_ns_find(struct store *st, const void *name, size_t len, uint32
 	struct memory_store *ms = memory(st);
 	struct ns *found;
 
-	pthread_rwlock_rdlock(&ms->lock);
+	lock_shared(ms);
 	found = ns_table_by_name(&ms->namespaces, name, len);
 	if (found)
 		*ns = found->number;
-	pthread_rwlock_unlock(&ms->lock);
+	unlock(ms);
 	return found ? 0 : -ENOENT;
 }
 
@@ -93,7 +114,7 @@ static int memory_ns_next(
 	struct ns *next;
 	int rc = 0;
 
-	pthread_rwlock_rdlock(&ms->lock);
+	lock_shared(ms);
 	next = ns_table_after(&ms->namespaces, after, after_len);
 	if (!next) {
 		rc = -ENOENT;
@@ -103,7 +124,7 @@ static int memory_ns_next(
 		memcpy(name, next->name, next->len);
 		*len = next->len;
 	}
-	pthread_rwlock_unlock(&ms->lock);
+	unlock(ms);
 	return rc;
 }
 
@@ -112,14 +133,14 @@ static int memory_ns_remove(struct store *st, uint32_t ns, int64_t now)
 	struct memory_store *ms = memory(st);
 	int rc = 0;
 
-	pthread_rwlock_wrlock(&ms->lock);
+	lock_alone(ms);
 	if (!ns_table_by_number(&ms->namespaces, ns))
 		rc = -ENOENT;
 	else if (!ns_is_empty(ms, ns, now))
 		rc = -ENOTEMPTY;
 	else
 		ns_drop(ms, ns);
-	pthread_rwlock_unlock(&ms->lock);
+	unlock(ms);
 	return rc;
 }
 
@@ -145,9 +166,9 @@ static int memory_ns_rename(
 	struct memory_store *ms = memory(st);
 	int rc;
 
-	pthread_rwlock_wrlock(&ms->lock);
+	lock_alone(ms);
 	rc = ns_rename_locked(ms, ns, name, len, now);
-	pthread_rwlock_unlock(&ms->lock);
+	unlock(ms);
 	return rc;
 }
 
@@ -158,14 +179,14 @@ static int memory_view_begin(struct store *st, int64_t now, struct view **out)
 	if (!v)
 		return -ENOMEM;
 	*v = (struct view){.ms = memory(st), .now = now};
-	pthread_rwlock_rdlock(&v->ms->lock);
+	lock_shared(v->ms);
 	*out = v;
 	return 0;
 }
 
 static void memory_view_end(struct view *v)
 {
-	pthread_rwlock_unlock(&v->ms->lock);
+	unlock(v->ms);
 	free(v);
 }
 
@@ -277,13 +298,13 @@ static int memory_read(struct store *st, const struct entry_id *id, int64_t now,
 	struct memory_store *ms = memory(st);
 	struct node *n;
 
-	pthread_rwlock_rdlock(&ms->lock);
+	lock_shared(ms);
 	n = id->kind == ENTRY_KEY ? find_live(ms, id, now) : NULL;
 	if (n && n->value)
 		value_from_blob(n->value, out);
 	else if (n)
 		*out = (struct value){0};
-	pthread_rwlock_unlock(&ms->lock);
+	unlock(ms);
 	if (!n)
 		return -ENOENT;
 	atomic_fetch_add(&ms->reads, 1);
@@ -394,7 +415,7 @@ static int memory_apply(struct store *st, const struct change *changes, size_t n
 		rc = change_prepare(&changes[i], &fresh[i]);
 	if (rc)
 		goto out;
-	pthread_rwlock_wrlock(&ms->lock);
+	lock_alone(ms);
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		if (!has_place(ms, &changes[i].id) || !change_has_base(ms, changes, i))
 			rc = -ENOENT;
@@ -409,7 +430,7 @@ static int memory_apply(struct store *st, const struct change *changes, size_t n
 			*seq = ms->last_seq;
 		atomic_fetch_add(&ms->writes, n);
 	}
-	pthread_rwlock_unlock(&ms->lock);
+	unlock(ms);
 out:
 	for (size_t i = 0; fresh && i < n; i++)
 		node_free(fresh[i]);
@@ -423,18 +444,18 @@ static int memory_ns_create(
 	struct memory_store *ms = memory(st);
 	uint32_t number;
 
-	pthread_rwlock_wrlock(&ms->lock);
+	lock_alone(ms);
 	int rc = ns_table_add(&ms->namespaces, name, len, &number);
-	pthread_rwlock_unlock(&ms->lock);
+	unlock(ms);
 	if (rc == 0 && rec) {
 		struct change put = {
 			.op = CHANGE_PUT, .id = {.ns = number, .kind = ENTRY_DIR}, .rec = rec};
 
 		rc = memory_apply(st, &put, 1, NULL);
 		if (rc) {
-			pthread_rwlock_wrlock(&ms->lock);
+			lock_alone(ms);
 			ns_drop(ms, number);
-			pthread_rwlock_unlock(&ms->lock);
+			unlock(ms);
 		}
 	}
 	if (rc == 0)
@@ -469,13 +490,13 @@ static int memory_move_tree(struct store *st, const struct entry_id *from,
 	struct memory_store *ms = memory(st);
 	int rc;
 
-	pthread_rwlock_wrlock(&ms->lock);
+	lock_alone(ms);
 	if (ns_table_by_number(&ms->namespaces, from->ns) &&
 		ns_table_by_number(&ms->namespaces, to->ns))
 		rc = map_move_tree(&ms->map, from, to, exchange, now);
 	else
 		rc = -ENOENT;
-	pthread_rwlock_unlock(&ms->lock);
+	unlock(ms);
 	return rc;
 }
 
@@ -506,7 +527,7 @@ static void memory_stat(struct store *st, struct store_stat *out)
 	struct memory_store *ms = memory(st);
 	struct store_stat stat = {0};
 
-	pthread_rwlock_rdlock(&ms->lock);
+	lock_shared(ms);
 	for (struct node *n = map_first(&ms->map); n; n = map_next(n)) {
 		uint64_t bytes = n->rec.xattrs_len + (n->value ? blob_size(n->value) : 0);
 
@@ -515,7 +536,7 @@ static void memory_stat(struct store *st, struct store_stat *out)
 		stat.pending_bytes += n->held ? bytes : 0;
 	}
 	stat.commits = ms->last_seq;
-	pthread_rwlock_unlock(&ms->lock);
+	unlock(ms);
 	stat.reads = atomic_load(&ms->reads);
 	stat.writes = atomic_load(&ms->writes);
 	memory_size(&stat.free_bytes, &stat.total_bytes);

@@ -385,9 +385,9 @@ int wb_apply(struct store *base, const struct change *changes, size_t n, uint64_
 
 	if (base->readonly)
 		return -EROFS;
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	int rc = apply(wb, changes, n, seq, &journals);
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	expect_upload(wb, journals);
 	return rc;
 }
@@ -547,7 +547,7 @@ int wb_move_tree(struct store *base, const struct entry_id *from, const struct e
 	if (base->readonly)
 		return -EROFS;
 	/* Nothing may appear below, or be written, between looking and moving. */
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	int rc = each_below(wb, NULL, &count, from, to, now);
 
 	if (!rc && exchange)
@@ -581,7 +581,7 @@ int wb_move_tree(struct store *base, const struct entry_id *from, const struct e
 		}
 		rc = apply(wb, m.changes, m.n, NULL, &journals);
 	}
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	expect_upload(wb, journals);
 	if (!rc)
 		rc = wb->local->ops->sync(wb->local, UINT64_MAX);

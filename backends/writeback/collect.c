@@ -237,9 +237,9 @@ static int fetch_missing(struct writeback *wb, const struct parcel *p)
 		rc = v.error;
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	rc = take_missing(wb, p, &v);
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	free(v.metadata);
 	blob_unref(v.value);
 	return rc;

@@ -76,7 +76,7 @@ static int note_kept(struct writeback *wb, struct parcel *p, const struct remote
 
 	p->j.base_known = true;
 	p->j.base = wb_hash_blob(v->value);
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	int rc = journal_get(wb->local, p->ns->journal, &id, &j);
 	if (!rc) {
 		j.base_known = true;
@@ -87,7 +87,7 @@ static int note_kept(struct writeback *wb, struct parcel *p, const struct remote
 			blob_unref(put.value);
 		}
 	}
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return rc == -ENOENT ? 0 : rc;
 }
 

@@ -59,7 +59,7 @@ static bool walked(struct writeback *wb, struct wb_ns *ns, const unsigned char *
 {
 	bool is = false;
 
-	pthread_mutex_lock(&wb->traffic);
+	lock_take(&wb->traffic);
 	for (const struct walk *w = ns->walks; w && !is; w = w->next) {
 		if (!w->upto_len || w->prefix_len > len ||
 			memcmp(w->prefix, bytes, w->prefix_len) != 0 ||
@@ -70,7 +70,7 @@ static bool walked(struct writeback *wb, struct wb_ns *ns, const unsigned char *
 
 		is = order < 0 || (order == 0 && !below && len <= w->upto_len);
 	}
-	pthread_mutex_unlock(&wb->traffic);
+	lock_drop(&wb->traffic);
 	return is;
 }
 
@@ -193,14 +193,14 @@ static int forget_below(
 static void forget_walks(
 	struct writeback *wb, struct wb_ns *ns, const unsigned char *prefix, size_t len)
 {
-	pthread_mutex_lock(&wb->traffic);
+	lock_take(&wb->traffic);
 	for (struct walk *w = ns->walks; w; w = w->next) {
 		size_t both = len < w->prefix_len ? len : w->prefix_len;
 
 		if (!both || memcmp(w->prefix, prefix, both) == 0)
 			w->began = LONG_AGO;
 	}
-	pthread_mutex_unlock(&wb->traffic);
+	lock_drop(&wb->traffic);
 }
 
 int wb_uncover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len)

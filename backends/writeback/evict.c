@@ -37,7 +37,7 @@ static uint64_t drop_value(struct writeback *wb, const struct candidate *c)
 	struct wb_entry e;
 	uint64_t freed = 0;
 
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	if (wb_entry_get(wb, &id, &e))
 		goto out;
 	/* What is pinned cannot be got again yet. */
@@ -54,7 +54,7 @@ static uint64_t drop_value(struct writeback *wb, const struct candidate *c)
 	blob_unref(empty);
 	wb_entry_release(&e);
 out:
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return freed;
 }
 
@@ -119,9 +119,9 @@ void wb_evict(struct writeback *wb)
 	list = calloc(CANDIDATES_MAX, sizeof(*list));
 	if (!list)
 		return;
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	size_t namespaces = wb->namespaces_n;
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	for (size_t i = 0; i < namespaces; i++)
 		total += gather(wb, wb->namespaces[i], list, &n, not_after);
 	qsort(list, n, sizeof(*list), older);

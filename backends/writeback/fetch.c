@@ -102,11 +102,11 @@ unsigned wb_note_miss(struct writeback *wb, struct wb_ns *ns, const void *dir, s
 {
 	unsigned misses = 0;
 
-	pthread_mutex_lock(&wb->traffic);
+	lock_take(&wb->traffic);
 	struct walk *w = walk_get(ns, dir, len);
 	if (w)
 		misses = ++w->misses;
-	pthread_mutex_unlock(&wb->traffic);
+	lock_drop(&wb->traffic);
 	return misses;
 }
 
@@ -135,7 +135,7 @@ static int walk_take(struct writeback *wb, struct wb_ns *ns, struct walk *w,
 	*ended = !page->cursor;
 	if (!rc && *ended)
 		rc = cover(wb, ns, w, asked);
-	pthread_mutex_lock(&wb->traffic);
+	lock_take(&wb->traffic);
 	free(w->cursor);
 	w->cursor = NULL;
 	if (!rc && !*ended) {
@@ -149,7 +149,7 @@ static int walk_take(struct writeback *wb, struct wb_ns *ns, struct walk *w,
 			w->upto_len = (uint16_t)last->len;
 		}
 	}
-	pthread_mutex_unlock(&wb->traffic);
+	lock_drop(&wb->traffic);
 	return rc;
 }
 
@@ -161,13 +161,13 @@ int wb_fetch_page(
 	struct remote_page page = {0};
 	bool ended = false;
 
-	pthread_mutex_lock(&wb->traffic);
+	lock_take(&wb->traffic);
 	struct walk *w = walk_get(ns, prefix, len);
 	if (!w || w->busy) {
 		/* Somebody asks for this page: it will be looked at again. */
 		while (walk_is_busy(ns, prefix, len))
-			pthread_cond_wait(&wb->landed, &wb->traffic);
-		pthread_mutex_unlock(&wb->traffic);
+			lock_wait(&wb->traffic, &wb->landed);
+		lock_drop(&wb->traffic);
 		return w ? 0 : -ENOMEM;
 	}
 	w->busy = true;
@@ -179,7 +179,7 @@ int wb_fetch_page(
 	}
 	after.len = w->upto_len;
 	memcpy(after_bytes, w->upto, w->upto_len);
-	pthread_mutex_unlock(&wb->traffic);
+	lock_drop(&wb->traffic);
 	/* The cursor is only changed by whoever has made the walk busy. */
 	int rc = wb->remote->ops->list(wb->remote, ns->id, &name, w->cursor, &after, &page);
 	wb_note_answer(wb, rc);
@@ -187,7 +187,7 @@ int wb_fetch_page(
 		rc = walk_take(wb, ns, w, &after, &page, asked, &ended);
 		wb->remote->ops->page_release(&page);
 	}
-	pthread_mutex_lock(&wb->traffic);
+	lock_take(&wb->traffic);
 	w->busy = false;
 	if (want) {
 		want->complete = ended;
@@ -199,7 +199,7 @@ int wb_fetch_page(
 		walk_free(w);
 	}
 	pthread_cond_broadcast(&wb->landed);
-	pthread_mutex_unlock(&wb->traffic);
+	lock_drop(&wb->traffic);
 	return rc;
 }
 
@@ -294,10 +294,10 @@ static bool is_next(struct course *c, const struct entry_id *key)
 	struct entry_id id;
 	struct info info;
 
-	pthread_mutex_lock(&wb->traffic);
+	lock_take(&wb->traffic);
 	size_t len = c->ns->ahead_len;
 	memcpy(after, c->ns->ahead, len);
-	pthread_mutex_unlock(&wb->traffic);
+	lock_drop(&wb->traffic);
 	if (!len)
 		return false;
 	course_begin(c, after, len);
@@ -309,10 +309,10 @@ static void note_ahead(struct writeback *wb, struct wb_ns *ns, const struct batc
 {
 	const struct remote_name *last = &b->names[b->n - 1];
 
-	pthread_mutex_lock(&wb->traffic);
+	lock_take(&wb->traffic);
 	memcpy(ns->ahead, last->bytes, last->len);
 	ns->ahead_len = (uint16_t)last->len;
-	pthread_mutex_unlock(&wb->traffic);
+	lock_drop(&wb->traffic);
 }
 
 /* What is to be asked for together with `key`, in the order of a listing: what follows it in its
@@ -366,12 +366,12 @@ static bool batch_depart(struct writeback *wb, const struct wb_ns *ns, struct ba
 {
 	size_t n = 0;
 
-	pthread_mutex_lock(&wb->traffic);
+	lock_take(&wb->traffic);
 	if (is_flying(wb, ns, b->names[0].bytes, b->names[0].len)) {
 		do
-			pthread_cond_wait(&wb->landed, &wb->traffic);
+			lock_wait(&wb->traffic, &wb->landed);
 		while (is_flying(wb, ns, b->names[0].bytes, b->names[0].len));
-		pthread_mutex_unlock(&wb->traffic);
+		lock_drop(&wb->traffic);
 		return false;
 	}
 	for (size_t i = 0; i < b->n; i++) {
@@ -386,13 +386,13 @@ static bool batch_depart(struct writeback *wb, const struct wb_ns *ns, struct ba
 			(struct flight){wb->flights, ns, b->names[i].bytes, b->names[i].len};
 		wb->flights = &b->flights[i];
 	}
-	pthread_mutex_unlock(&wb->traffic);
+	lock_drop(&wb->traffic);
 	return true;
 }
 
 static void batch_land(struct writeback *wb, struct batch *b)
 {
-	pthread_mutex_lock(&wb->traffic);
+	lock_take(&wb->traffic);
 	for (struct flight **at = &wb->flights; *at;) {
 		if (*at >= b->flights && *at < b->flights + b->n)
 			*at = (*at)->next;
@@ -400,7 +400,7 @@ static void batch_land(struct writeback *wb, struct batch *b)
 			at = &(*at)->next;
 	}
 	pthread_cond_broadcast(&wb->landed);
-	pthread_mutex_unlock(&wb->traffic);
+	lock_drop(&wb->traffic);
 }
 
 static void values_release(struct remote_value *values, size_t n)

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "backends/base/lock.h"
 #include "backends/writeback/info.h"
 #include "backends/writeback/journal.h"
 #include "backends/writeback/writeback.h"
@@ -55,20 +56,20 @@ struct writeback {
 	struct writeback_options opt;
 	char *globs;
 
-	pthread_mutex_t book;
+	struct lock book;
 	struct wb_ns **namespaces; /* book; by the order of appearance */
 	size_t namespaces_n;
 	_Atomic(struct wb_ns *) *by_number; /* of NUMBERS_MAX */
 	int64_t titles_read; /* book: when they were last asked for */
 	bool one; /* only one namespace is shown */
 
-	pthread_mutex_t traffic;
+	struct lock traffic;
 	pthread_cond_t landed;
 	struct flight *flights; /* traffic */
 
 	pthread_t uploader;
 	bool uploading; /* the thread runs */
-	pthread_mutex_t queue;
+	struct lock queue;
 	pthread_cond_t work, sent;
 	/* All below: queue. */
 	bool stop, hurry; /* hurry: do not wait for upload_delay */

@@ -297,7 +297,7 @@ int wb_merge_page(struct writeback *wb, struct wb_ns *ns, const struct remote_pa
 	if (after->len)
 		at[len++] = '\0';
 	int rc = merging_init(&m, wb, ns, page->n + 1, asked);
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	for (size_t i = 0; i < page->n && !rc; i++) {
 		rc = merge_gap(&m, at, &len, prefix, &page->keys[i]);
 		if (!rc)
@@ -310,7 +310,7 @@ int wb_merge_page(struct writeback *wb, struct wb_ns *ns, const struct remote_pa
 		rc = merging_apply(&m);
 	if (!rc && !page->cursor)
 		rc = merge_gap(&m, at, &len, prefix, NULL);
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	merging_release(&m);
 	return rc;
 }
@@ -407,14 +407,14 @@ int wb_merge_values(struct writeback *wb, struct wb_ns *ns, const struct remote_
 	struct merging m;
 	int rc = merging_init(&m, wb, ns, 2 * n, asked);
 
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	for (size_t i = 0; i < n && !rc; i++) {
 		if (values[i].error == 0 || values[i].error == -ENOENT)
 			rc = merge_value(&m, &keys[i], &values[i]);
 	}
 	if (!rc)
 		rc = merging_apply(&m);
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	merging_release(&m);
 	return rc;
 }

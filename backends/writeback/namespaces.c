@@ -122,19 +122,19 @@ int wb_namespaces_refresh(struct writeback *wb)
 	int64_t now = clock_now();
 	size_t n;
 
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	bool old = wb->titles_read > now || now - wb->titles_read >= wb->opt.max_age;
 	bool any = wb->titles_read != 0;
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	if (wb->one || !old)
 		return 0;
 	int rc = wb->remote->ops->namespaces(wb->remote, &list, &n);
 	wb_note_answer(wb, rc);
 	if (rc)
 		return any ? 0 : rc;
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	rc = take_list(wb, list, n);
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	free(list);
 	return rc;
 }
@@ -150,9 +150,9 @@ int wb_namespaces_open(
 		return -ENOMEM;
 	wb->one = only || wb->opt.fixed_n;
 	if (wb->opt.fixed_n) {
-		pthread_mutex_lock(&wb->book);
+		lock_take(&wb->book);
 		rc = take_list(wb, wb->opt.fixed, wb->opt.fixed_n);
-		pthread_mutex_unlock(&wb->book);
+		lock_drop(&wb->book);
 		wb->opt.fixed = NULL;
 		return rc;
 	}
@@ -163,13 +163,13 @@ int wb_namespaces_open(
 				journal_reason(rc));
 		return rc;
 	}
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	rc = add(wb, only, &ns);
 	if (!rc)
 		rc = set_title(ns, only, strlen(only));
 	if (!rc)
 		*number = ns->keys;
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return rc;
 }
 
@@ -186,17 +186,17 @@ void wb_namespaces_free(struct writeback *wb)
 
 size_t wb_namespaces_count(struct writeback *wb)
 {
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	size_t n = wb->namespaces_n;
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return n;
 }
 
 struct wb_ns *wb_namespace_at(struct writeback *wb, size_t i)
 {
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	struct wb_ns *ns = wb->namespaces[i];
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return ns;
 }
 
@@ -204,11 +204,11 @@ int wb_ns_find(struct store *base, const void *name, size_t len, uint32_t *numbe
 {
 	struct writeback *wb = writeback(base);
 
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	struct wb_ns *ns = by_title(wb, name, len);
 	if (ns)
 		*number = ns->keys;
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return ns ? 0 : -ENOENT;
 }
 
@@ -227,7 +227,7 @@ int wb_ns_next(struct store *base, const void *after, size_t after_len, void *na
 	const struct wb_ns *next = NULL;
 	int rc = -ENOENT;
 
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	for (size_t i = 0; i < wb->namespaces_n; i++) {
 		const struct wb_ns *ns = wb->namespaces[i];
 
@@ -242,7 +242,7 @@ int wb_ns_next(struct store *base, const void *after, size_t after_len, void *na
 		*len = next->title_len;
 		rc = 0;
 	}
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return rc;
 }
 
@@ -260,7 +260,7 @@ int wb_ns_create(struct store *base, const void *name, size_t len, const struct 
 	wb_note_answer(wb, rc);
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	ns = by_id(wb, id);
 	if (!ns)
 		rc = add(wb, id, &ns);
@@ -268,7 +268,7 @@ int wb_ns_create(struct store *base, const void *name, size_t len, const struct 
 		rc = set_title(ns, name, len);
 	if (!rc)
 		*number = ns->keys;
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	if (rc)
 		return rc;
 	if (rec) {
@@ -303,9 +303,9 @@ static bool is_empty(struct writeback *wb, uint32_t number)
 /* A namespace that has been removed keeps its number, and has no title any more. */
 static bool is_there(struct writeback *wb, const struct wb_ns *ns)
 {
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	bool there = ns && ns->title;
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return there;
 }
 
@@ -323,10 +323,10 @@ int wb_ns_remove(struct store *base, uint32_t number, int64_t now)
 	wb_note_answer(wb, rc);
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	free(ns->title);
 	ns->title = NULL;
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return wb_uncover(wb, ns, "", 0);
 }
 
@@ -341,8 +341,8 @@ int wb_ns_rename(struct store *base, uint32_t number, const void *name, size_t l
 	wb_note_answer(wb, rc);
 	if (rc)
 		return rc == -EEXIST ? -ENOTEMPTY : rc;
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	rc = set_title(ns, name, len);
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return rc;
 }

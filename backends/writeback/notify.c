@@ -25,7 +25,7 @@ struct changes {
 
 struct notifier {
 	pthread_t thread;
-	pthread_mutex_t lock;
+	struct lock lock;
 	pthread_cond_t wake;
 	/* All below: lock. */
 	bool stop, calling;
@@ -54,7 +54,7 @@ void wb_changed(struct writeback *wb, const struct entry_id *id, bool gone)
 	struct notifier *t = wb->notifier;
 	struct changes *c = &t->gathering;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	if (!t->fn)
 		goto out;
 	if (c->n == c->cap) {
@@ -76,17 +76,17 @@ void wb_changed(struct writeback *wb, const struct entry_id *id, bool gone)
 wake:
 	pthread_cond_broadcast(&t->wake);
 out:
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 static void *notify_main(void *arg)
 {
 	struct notifier *t = arg;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	while (!t->stop) {
 		if (!t->fn || (!t->gathering.n && !t->gathering.lost)) {
-			pthread_cond_wait(&t->wake, &t->lock);
+			lock_wait(&t->lock, &t->wake);
 			continue;
 		}
 		struct changes now = t->gathering;
@@ -96,16 +96,16 @@ static void *notify_main(void *arg)
 
 		t->gathering = (struct changes){0};
 		t->calling = true;
-		pthread_mutex_unlock(&t->lock);
+		lock_drop(&t->lock);
 		if (now.n)
 			qsort(now.list, now.n, sizeof(now.list[0]), compare);
 		fn(fn_arg, &what);
 		free(now.list);
-		pthread_mutex_lock(&t->lock);
+		lock_take(&t->lock);
 		t->calling = false;
 		pthread_cond_broadcast(&t->wake);
 	}
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return NULL;
 }
 
@@ -135,13 +135,13 @@ void wb_watch(struct store *base, store_watcher fn, void *arg)
 
 	if (fn) /* the filesystem has begun: it knows what is open */
 		wb_upload_start(writeback(base));
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	t->fn = fn;
 	t->arg = arg;
 	while (t->calling && !pthread_equal(pthread_self(), t->thread))
-		pthread_cond_wait(&t->wake, &t->lock);
+		lock_wait(&t->lock, &t->wake);
 	pthread_cond_broadcast(&t->wake);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 int wb_notify_start(struct writeback *wb)
@@ -150,11 +150,11 @@ int wb_notify_start(struct writeback *wb)
 
 	if (!t)
 		return -ENOMEM;
-	pthread_mutex_init(&t->lock, NULL);
+	lock_init(&t->lock, LOCK_NOTIFIER);
 	pthread_cond_init(&t->wake, NULL);
 	int rc = thread_start(&t->thread, notify_main, t);
 	if (rc) {
-		pthread_mutex_destroy(&t->lock);
+		lock_destroy(&t->lock);
 		pthread_cond_destroy(&t->wake);
 		free(t);
 		return rc;
@@ -169,12 +169,12 @@ void wb_notify_stop(struct writeback *wb)
 
 	if (!t)
 		return;
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	t->stop = true;
 	pthread_cond_broadcast(&t->wake);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	pthread_join(t->thread, NULL);
-	pthread_mutex_destroy(&t->lock);
+	lock_destroy(&t->lock);
 	pthread_cond_destroy(&t->wake);
 	free(t->gathering.list);
 	free(t);

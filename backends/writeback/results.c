@@ -17,10 +17,10 @@ static int rewrite(
 {
 	int rc = 0;
 
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	for (size_t i = 0; i < b->n && !rc; i++)
 		rc = fn(wb, &b->parcels[i]);
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return rc;
 }
 

@@ -22,10 +22,10 @@ static int wb_close(struct store *base)
 	wb->remote->ops->close(wb->remote);
 	blob_pool_free(wb->opt.client_blobs);
 	wb_namespaces_free(wb);
-	pthread_mutex_destroy(&wb->book);
-	pthread_mutex_destroy(&wb->traffic);
+	lock_destroy(&wb->book);
+	lock_destroy(&wb->traffic);
 	pthread_cond_destroy(&wb->landed);
-	pthread_mutex_destroy(&wb->queue);
+	lock_destroy(&wb->queue);
 	pthread_cond_destroy(&wb->work);
 	pthread_cond_destroy(&wb->sent);
 	free(wb->globs);
@@ -115,7 +115,7 @@ static int make_old(struct writeback *wb, struct wb_ns *ns, const struct entry_i
 	void *memory = NULL;
 	struct wb_entry e;
 
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	int rc = wb_entry_get(wb, &id, &e);
 	if (!rc && e.exists && e.info.read > 1) {
 		e.info.read = 1;
@@ -125,7 +125,7 @@ static int make_old(struct writeback *wb, struct wb_ns *ns, const struct entry_i
 	}
 	if (!rc)
 		wb_entry_release(&e);
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	free(memory);
 	if (!rc)
 		wb_changed(wb, &id, false);
@@ -137,7 +137,7 @@ static int retry_entry(struct writeback *wb, struct wb_ns *ns, const struct entr
 	struct journal j;
 	struct change put;
 
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	int rc = journal_get(wb->local, ns->journal, key, &j);
 	if (!rc && (j.failed || j.tries)) {
 		j.failed = false;
@@ -149,7 +149,7 @@ static int retry_entry(struct writeback *wb, struct wb_ns *ns, const struct entr
 			blob_unref(put.value);
 		}
 	}
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	return rc == -ENOENT ? 0 : rc;
 }
 
@@ -160,14 +160,14 @@ static int drop_entry(struct writeback *wb, struct wb_ns *ns, const struct entry
 	struct change changes[2] = {{.op = CHANGE_REMOVE, .id = id}};
 	struct journal j;
 
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	int rc = journal_get(wb->local, ns->journal, key, &j);
 	bool drop = !rc && j.failed;
 	if (drop) {
 		journal_drop(ns->journal, key, &changes[1]);
 		rc = wb->local->ops->apply(wb->local, changes, 2, NULL);
 	}
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 	if (drop && !rc) {
 		rc = wb_uncover(wb, ns, key->bytes, key->len);
 		wb_changed(wb, &id, true);
@@ -210,9 +210,9 @@ static int wb_control(struct store *base, enum control what, const struct entry_
 	if (what == CONTROL_UPLOAD)
 		rc = wb->local->ops->sync(wb->local, UINT64_MAX);
 	if (what == CONTROL_REFRESH && !only) {
-		pthread_mutex_lock(&wb->book);
+		lock_take(&wb->book);
 		wb->titles_read = 1;
-		pthread_mutex_unlock(&wb->book);
+		lock_drop(&wb->book);
 	}
 	for (size_t i = 0, n = wb_namespaces_count(wb); i < n && !rc; i++) {
 		struct wb_ns *ns = wb_namespace_at(wb, i);
@@ -238,10 +238,10 @@ static void title_of(struct writeback *wb, const struct wb_ns *ns, char *buf, si
 	*buf = '\0';
 	if (wb->one && !wb->opt.fixed_n)
 		return;
-	pthread_mutex_lock(&wb->book);
+	lock_take(&wb->book);
 	if (ns->title)
 		log_bytes(ns->title, ns->title_len, buf, cap);
-	pthread_mutex_unlock(&wb->book);
+	lock_drop(&wb->book);
 }
 
 /* "failed=REASON<tab>NAMESPACE<tab>KEY" */
@@ -343,10 +343,10 @@ static void init_base(struct writeback *wb)
 	base->metadata_max = wb->remote->metadata_max;
 	base->ttl_min = wb->remote->ttl_min;
 	base->no_expiry = !wb->remote->expiring;
-	pthread_mutex_init(&wb->book, NULL);
-	pthread_mutex_init(&wb->traffic, NULL);
+	lock_init(&wb->book, LOCK_BOOK);
+	lock_init(&wb->traffic, LOCK_TRAFFIC);
 	pthread_cond_init(&wb->landed, NULL);
-	pthread_mutex_init(&wb->queue, NULL);
+	lock_init(&wb->queue, LOCK_QUEUE);
 	pthread_cond_init(&wb->work, NULL);
 	pthread_cond_init(&wb->sent, NULL);
 	wb->next_due = INT64_MAX;

@@ -27,39 +27,39 @@ static const int64_t GATHER_MAX =
 
 void wb_upload_expect(struct writeback *wb, int64_t due)
 {
-	pthread_mutex_lock(&wb->queue);
+	lock_take(&wb->queue);
 	if (due < wb->next_due) {
 		wb->next_due = due;
 		pthread_cond_broadcast(&wb->work);
 	}
-	pthread_mutex_unlock(&wb->queue);
+	lock_drop(&wb->queue);
 }
 
 void wb_hurry(struct writeback *wb)
 {
-	pthread_mutex_lock(&wb->queue);
+	lock_take(&wb->queue);
 	wb->hurry = true;
 	wb->next_due = 0;
 	pthread_cond_broadcast(&wb->work);
-	pthread_mutex_unlock(&wb->queue);
+	lock_drop(&wb->queue);
 }
 
 void wb_upload_now(struct writeback *wb)
 {
-	pthread_mutex_lock(&wb->queue);
+	lock_take(&wb->queue);
 	wb->hurry = wb->again = true;
 	/* The pass under way may have looked already. */
 	wb->asked = wb->passes + 2;
 	wb->next_due = 0;
 	pthread_cond_broadcast(&wb->work);
-	pthread_mutex_unlock(&wb->queue);
+	lock_drop(&wb->queue);
 }
 
 bool wb_upload_is_asked(struct writeback *wb)
 {
-	pthread_mutex_lock(&wb->queue);
+	lock_take(&wb->queue);
 	bool asked = wb->uploading && wb->passes < wb->asked;
-	pthread_mutex_unlock(&wb->queue);
+	lock_drop(&wb->queue);
 	return asked;
 }
 
@@ -229,7 +229,7 @@ static void wait_due(struct writeback *wb)
 		if (now >= wb->next_due)
 			return;
 		if (wb->next_due == INT64_MAX) {
-			pthread_cond_wait(&wb->work, &wb->queue);
+			lock_wait(&wb->queue, &wb->work);
 			continue;
 		}
 		clock_gettime(CLOCK_REALTIME, &until);
@@ -237,7 +237,7 @@ static void wait_due(struct writeback *wb)
 		if (clock_is_set_by_test() && wait > TEST_CLOCK_STEP)
 			wait = TEST_CLOCK_STEP;
 		until = clock_timespec(clock_ns(until) + wait);
-		pthread_cond_timedwait(&wb->work, &wb->queue, &until);
+		lock_wait_until(&wb->queue, &wb->work, &until);
 	}
 }
 
@@ -245,7 +245,7 @@ static void *upload_main(void *arg)
 {
 	struct writeback *wb = arg;
 
-	pthread_mutex_lock(&wb->queue);
+	lock_take(&wb->queue);
 	while (!wb->stop) {
 		wait_due(wb);
 		if (wb->stop)
@@ -253,10 +253,10 @@ static void *upload_main(void *arg)
 		bool hurry = wb->hurry, again = wb->again;
 		wb->again = false;
 		wb->next_due = INT64_MAX;
-		pthread_mutex_unlock(&wb->queue);
+		lock_drop(&wb->queue);
 		int64_t next = wb_upload_pass(wb, hurry, again);
 		wb_evict(wb);
-		pthread_mutex_lock(&wb->queue);
+		lock_take(&wb->queue);
 		if (next < wb->next_due)
 			wb->next_due = next;
 		if (next == INT64_MAX) /* nothing is left that could go */
@@ -265,7 +265,7 @@ static void *upload_main(void *arg)
 			wb->next_due = 0;
 		pthread_cond_broadcast(&wb->sent);
 	}
-	pthread_mutex_unlock(&wb->queue);
+	lock_drop(&wb->queue);
 	return NULL;
 }
 
@@ -289,11 +289,11 @@ void wb_upload_stop(struct writeback *wb)
 	wb->remote->ops->cancel(wb->remote);
 	if (!wb->uploading)
 		return;
-	pthread_mutex_lock(&wb->queue);
+	lock_take(&wb->queue);
 	wb->stop = true;
 	pthread_cond_broadcast(&wb->work);
 	pthread_cond_broadcast(&wb->sent);
-	pthread_mutex_unlock(&wb->queue);
+	lock_drop(&wb->queue);
 	pthread_join(wb->uploader, NULL);
 	wb->uploading = false;
 }
@@ -307,7 +307,7 @@ int wb_sync(struct store *base, uint64_t seq)
 		return rc;
 	atomic_fetch_add(&wb->syncing, 1);
 	wb_hurry(wb);
-	pthread_mutex_lock(&wb->queue);
+	lock_take(&wb->queue);
 	/* The pass under way may have begun before the change. */
 	uint64_t passes = wb->passes + 2;
 	while (!wb->stop &&
@@ -321,9 +321,9 @@ int wb_sync(struct store *base, uint64_t seq)
 			wb->next_due = 0;
 			pthread_cond_broadcast(&wb->work);
 		}
-		pthread_cond_wait(&wb->sent, &wb->queue);
+		lock_wait(&wb->queue, &wb->sent);
 	}
-	pthread_mutex_unlock(&wb->queue);
+	lock_drop(&wb->queue);
 	atomic_fetch_sub(&wb->syncing, 1);
 	if (!rc && atomic_load(&wb->failed))
 		rc = -EIO;

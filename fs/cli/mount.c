@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "backends/base/clock.h"
+#include "backends/base/lock.h"
 #include "backends/base/log.h"
 #include "fs/cli/cli.h"
 #include "fs/cli/mountpoint.h"
@@ -327,6 +328,8 @@ static int serve(struct mount *m)
 		.ready_arg = m,
 	};
 	char why[512] = "";
+
+	lock_watch();
 	int rc = open_store(m, &mounted.fs, why, sizeof(why));
 
 	if (rc)

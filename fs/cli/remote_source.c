@@ -344,14 +344,14 @@ static int64_t test_now(void *arg)
 }
 
 static void test_wait(
-	void *arg, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline, bool under_way)
+	void *arg, pthread_cond_t *cond, struct lock *lock, int64_t deadline, bool under_way)
 {
 	enum { STEP_MS = 20 };
 	struct timespec until;
 
 	clock_gettime(CLOCK_REALTIME, &until);
 	until = clock_timespec(clock_ns(until) + STEP_MS * 1000000LL);
-	pthread_cond_timedwait(cond, lock, &until);
+	lock_wait_until(lock, cond, &until);
 }
 
 static const struct client_clock test_clock = {.now = test_now, .wait = test_wait};

@@ -90,13 +90,13 @@ static struct dirs_memory dirs_recall(struct fs *fs, struct node *n)
 
 	if (!n)
 		return m;
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	m.added = n->added;
 	/* With more in it than is counted, it would be another number when it is counted anew. */
 	m.known = n->dirs_epoch == m.epoch && (int32_t)(n->added_max - n->added) >= 0;
 	if (m.known)
 		m.dirs = n->dirs;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	return m;
 }
 
@@ -110,11 +110,11 @@ static void dirs_count(struct fs *fs, struct view *v, const struct entry_id *id,
 	m->dirs = dir_count_dirs(fs, v, id, &room);
 	if (!n || m->dirs == UINT32_MAX)
 		return;
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	n->dirs = m->dirs;
 	n->dirs_epoch = m->epoch;
 	n->added_max = m->added + room;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 }
 
 int attr_get(struct fs *fs, const struct entry_id *id, struct node *n, int64_t now, bool locked,
@@ -148,12 +148,12 @@ static int gone_record(struct fs *fs, struct node *n, struct loaded *l)
 {
 	int rc = -ENOENT;
 
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	if (n->gone) {
 		*l = (struct loaded){.rec = n->gone->rec, .size = n->gone->size};
 		rc = 0;
 	}
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	return rc;
 }
 
@@ -229,9 +229,9 @@ static int setattr_gone(struct fs *fs, struct node *n, const struct stat *to, un
 		return rc;
 	file_overlay(fs, n, &l.rec, &l.size);
 	record_set(&l.rec, to, what);
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	n->gone->rec = l.rec;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	file_set_times(fs, n, &l.rec);
 	return 0;
 }
@@ -242,7 +242,7 @@ static int setattr_stored(struct fs *fs, struct node *n, const struct stat *to, 
 	struct node_id id;
 	struct loaded l;
 
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	int rc = node_get_id(&fs->nodes, n, &id);
 	if (rc) {
 		rc = setattr_gone(fs, n, to, what);
@@ -265,7 +265,7 @@ static int setattr_stored(struct fs *fs, struct node *n, const struct stat *to, 
 		file_set_times(fs, n, &l.rec);
 	loaded_release(&l);
 out:
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	return rc;
 }
 

@@ -1,11 +1,12 @@
 /*
- * core.h - what the files of the core share. The order of locks is in fs.h.
+ * core.h - what the files of the core share. The locks are in fs.h, their order in base/lock.h.
  */
 #ifndef KVFS_CORE_H
 #define KVFS_CORE_H
 
 #include <string.h>
 
+#include "backends/base/lock.h"
 #include "fs/core/fs.h"
 #include "fs/core/names.h"
 #include "fs/core/node.h"
@@ -24,7 +25,7 @@ struct fs {
 	atomic_bool said_misfit; /* logged that a record says another type than its entry has */
 	_Atomic int64_t said_full; /* when it was last logged that there is no room */
 	_Atomic int64_t mounted; /* when, for what has no other time */
-	pthread_mutex_t change;
+	struct lock change;
 	_Atomic unsigned writers; /* handles open for writing */
 	_Atomic unsigned open_files;
 	_Atomic unsigned rebinding; /* odd while nodes and the store are at odds (rebind_begin) */
@@ -40,7 +41,7 @@ struct fs {
 	_Atomic unsigned epoch;
 	_Atomic unsigned answering[2];
 	_Atomic bool draining;
-	pthread_mutex_t drain; /* one at a time; a leaf */
+	struct lock drain; /* one at a time; a leaf */
 	pthread_cond_t drained;
 };
 

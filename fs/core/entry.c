@@ -217,7 +217,7 @@ int entry_adopt(
 	/* Before the times are made, so that they are not those of a value that came later. */
 	bool stamped = fs->st->ops->stamp && fs->st->ops->stamp(fs->st, id, &seen) == 0;
 	if (!locked)
-		pthread_mutex_lock(&fs->change);
+		lock_take(&fs->change);
 	rc = entry_load(fs, id, now, &now_is);
 	if (!rc) {
 		if (now_is.fresh) {
@@ -237,6 +237,6 @@ int entry_adopt(
 		}
 	}
 	if (!locked)
-		pthread_mutex_unlock(&fs->change);
+		lock_drop(&fs->change);
 	return rc;
 }

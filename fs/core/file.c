@@ -17,14 +17,14 @@ static struct open_file *file_new(void)
 	struct open_file *f = calloc(1, sizeof(*f));
 
 	if (f)
-		pthread_mutex_init(&f->lock, NULL);
+		lock_init(&f->lock, LOCK_FILE);
 	return f;
 }
 
 /* Whether the spare has become the node's. */
 static bool acquire_with(struct fs *fs, struct node *n, bool writing, struct open_file *spare)
 {
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	bool used = !n->file;
 	if (used)
 		n->file = spare;
@@ -33,7 +33,7 @@ static bool acquire_with(struct fs *fs, struct node *n, bool writing, struct ope
 	atomic_fetch_add(&fs->open_files, used);
 	if (used && !spare->blob && n->gone && n->gone->blob)
 		spare->blob = blob_ref(n->gone->blob);
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	return used;
 }
 
@@ -52,11 +52,11 @@ int file_acquire(struct fs *fs, struct node *n, bool writing, struct open_file *
 
 struct open_file *file_if_open(struct fs *fs, struct node *n)
 {
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	struct open_file *f = n->file;
 	if (f)
 		f->users++;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	return f;
 }
 
@@ -69,7 +69,7 @@ void file_free(struct open_file *f)
 		free(h);
 	}
 	blob_unref(f->blob);
-	pthread_mutex_destroy(&f->lock);
+	lock_destroy(&f->lock);
 	free(f);
 }
 
@@ -77,7 +77,7 @@ void file_drop(struct fs *fs, struct node *n, bool writing)
 {
 	struct open_file *last = NULL;
 
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	n->file->writers -= writing;
 	if (--n->file->users == 0) {
 		last = n->file;
@@ -85,7 +85,7 @@ void file_drop(struct fs *fs, struct node *n, bool writing)
 		atomic_fetch_sub(&fs->open_files, 1);
 		n->refs++; /* until node_unref() below, which may free it */
 	}
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	if (last) {
 		file_free(last);
 		node_unref(&fs->nodes, n);
@@ -113,7 +113,7 @@ void file_created(struct fs *fs, struct node *n, struct open_file *spare, struct
 	struct open_file *f = n->file;
 
 	handle_attach(fs, h, n, f);
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	if (!used) { /* somebody was faster to open it */
 		blob_unref(f->blob);
 		f->blob = spare->blob;
@@ -122,7 +122,7 @@ void file_created(struct fs *fs, struct node *n, struct open_file *spare, struct
 		f->held = true;
 	}
 	h->changed = f->emptied = f->changes;
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	if (!used)
 		file_free(spare);
 }
@@ -139,14 +139,14 @@ void file_overlay(struct fs *fs, struct node *n, struct record *rec, uint64_t *s
 
 	if (!f)
 		return;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	if (f->blob)
 		*size = blob_size(f->blob);
 	if (f->dirty) {
 		rec->mtime = f->mtime;
 		rec->ctime = later(rec->ctime, f->ctime);
 	}
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 }
 
@@ -156,10 +156,10 @@ void file_set_times(struct fs *fs, struct node *n, const struct record *rec)
 
 	if (!f)
 		return;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	f->mtime = rec->mtime;
 	f->ctime = rec->ctime;
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 }
 
@@ -169,13 +169,13 @@ void file_know(struct fs *fs, struct node *n, const struct record *rec, uint64_t
 
 	if (!f)
 		return;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	f->known = true;
 	f->last = *rec;
 	f->last.xattrs = NULL;
 	f->last.xattrs_len = 0;
 	f->last_size = size;
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 }
 
@@ -186,13 +186,13 @@ int file_last_known(struct fs *fs, struct node *n, struct record *rec, uint64_t 
 
 	if (!f)
 		return rc;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	if (f->known) {
 		*rec = f->last;
 		*size = f->last_size;
 		rc = 0;
 	}
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 	return rc;
 }
@@ -203,9 +203,9 @@ bool file_is_dirty(struct fs *fs, struct node *n)
 
 	if (!f)
 		return false;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	bool dirty = f->dirty;
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 	return dirty;
 }
@@ -217,9 +217,9 @@ bool file_is_held(struct fs *fs, struct node *n)
 
 	if (!f)
 		return false;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	held = f->held;
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 	return held;
 }
@@ -283,11 +283,11 @@ int file_lock_content(struct fs *fs, struct node *n, struct open_file *f)
 		struct blob *b;
 		struct value v;
 
-		pthread_mutex_lock(&f->lock);
+		lock_take(&f->lock);
 		if (f->blob)
 			return 0;
 		unsigned drops = f->drops;
-		pthread_mutex_unlock(&f->lock);
+		lock_drop(&f->lock);
 		int rc = file_stored_value(fs, n, &v);
 		if (rc)
 			return rc;
@@ -295,12 +295,12 @@ int file_lock_content(struct fs *fs, struct node *n, struct open_file *f)
 		value_release(&v);
 		if (rc)
 			return rc;
-		pthread_mutex_lock(&f->lock);
+		lock_take(&f->lock);
 		if (!f->blob && f->drops == drops) {
 			f->blob = b;
 			return 0;
 		}
-		pthread_mutex_unlock(&f->lock);
+		lock_drop(&f->lock);
 		blob_unref(b);
 	}
 }
@@ -313,7 +313,7 @@ void file_prefetch(struct fs *fs, const struct entry_id *id)
 	struct open_file *f = n ? file_if_open(fs, n) : NULL;
 	if (f) {
 		if (file_lock_content(fs, n, f) == 0)
-			pthread_mutex_unlock(&f->lock);
+			lock_drop(&f->lock);
 		file_drop(fs, n, false);
 	}
 	if (n)
@@ -375,11 +375,11 @@ int file_detach(struct fs *fs, struct node *n, struct blob **content)
 	if (!f) {
 		rc = keep_small(fs, n, content);
 	} else {
-		pthread_mutex_lock(&f->lock);
+		lock_take(&f->lock);
 		rc = f->blob ? 0 : stored_blob(fs, n, &f->blob);
 		if (!rc && blob_size(f->blob) <= KEEP_MAX)
 			*content = blob_ref(f->blob);
-		pthread_mutex_unlock(&f->lock);
+		lock_drop(&f->lock);
 		file_drop(fs, n, false);
 	}
 	return rc == -ENOENT ? 0 : rc;
@@ -391,10 +391,10 @@ void file_forget_clean(struct fs *fs, struct node *n)
 
 	if (!f)
 		return;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	if (!f->dirty)
 		file_drop_content(f);
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 }
 
@@ -406,10 +406,10 @@ int file_keep_old(
 
 	if (!f)
 		return 0;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	if (!f->blob)
 		rc = old(arg, &f->blob);
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 	return rc;
 }
@@ -423,9 +423,9 @@ static void file_settled(struct open_file *f)
 
 void file_give_up(struct open_file *f)
 {
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	file_settled(f);
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 }
 
 /* What is dirty of an entry that another program has removed meanwhile comes back with it: the last
@@ -447,13 +447,13 @@ static int load_or_recreate(
  * dirty, or not open but for O_PATH. Under f->lock. */
 static void keep_gone_attributes(struct fs *fs, struct node *n, const struct open_file *f)
 {
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	if (n->gone) {
 		n->gone->size = blob_size(f->blob);
 		n->gone->rec.mtime = f->mtime;
 		n->gone->rec.ctime = later(n->gone->rec.ctime, f->ctime);
 	}
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 }
 
 /* After the store has it and before the open file lets go of it, so that whoever found it in neither
@@ -462,16 +462,16 @@ static void note_stored(struct fs *fs, struct node *n)
 {
 	uint64_t now = atomic_fetch_add(&fs->stores, 1) + 1;
 
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	n->stored = now;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 }
 
 bool file_stored_since(struct fs *fs, struct node *n, uint64_t since)
 {
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	bool stored = n->stored > since;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	return stored;
 }
 
@@ -511,10 +511,10 @@ int file_store(struct fs *fs, struct node *n, const struct handle *h)
 
 	if (!f)
 		return 0;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	if (f->dirty && (!h || handle_is_unpublished(h)))
 		rc = file_store_locked(fs, n, f);
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 	return rc;
 }
@@ -525,10 +525,10 @@ void file_let_go(struct fs *fs, struct node *n, struct open_file *f)
 
 	if (node_get_id(&fs->nodes, n, &id)) /* unlinked: it lives here only */
 		return;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	if (!f->dirty)
 		file_drop_content(f);
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 }
 
 static int resize_content(
@@ -548,13 +548,13 @@ static int resize_content(
 		rc = blob_new(fs->st->blobs, &empty);
 		if (rc)
 			return rc;
-		pthread_mutex_lock(&f->lock);
+		lock_take(&f->lock);
 		blob_unref(f->blob);
 		f->blob = empty;
 	}
 	if (!rc)
 		handle_touch(h, f, size == 0);
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	return rc;
 }
 
@@ -572,7 +572,7 @@ int file_allocate(struct fs *fs, struct handle *h, uint64_t size)
 	}
 	if (!rc)
 		handle_touch(h, f, false);
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	return rc;
 }
 
@@ -599,13 +599,13 @@ int file_resize(struct fs *fs, struct node *n, uint64_t size, struct handle *h)
 		return rc;
 	rc = resize_content(fs, n, f, size, h);
 	/* One step with the other closers' (fs_release_file): whoever goes last stores. */
-	pthread_mutex_lock(&fs->change);
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->change);
+	lock_take(&fs->nodes.lock);
 	bool writers = f->writers > 0;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	if (!rc && !h && (!writers || fs->opt.sync))
 		rc = file_resized(fs, n, f, !writers);
 	file_drop(fs, n, false);
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	return rc;
 }

@@ -17,11 +17,11 @@
 
 struct handle;
 
-/* Lock order: fs.change, then `lock`. The counts are guarded by fs.nodes.lock. */
+/* The counts are guarded by fs.nodes.lock. */
 struct open_file {
 	unsigned users; /* opens, and threads of the core that look at it */
 	unsigned writers; /* opens for writing */
-	pthread_mutex_t lock;
+	struct lock lock;
 	struct blob *blob; /* the content, where it is not the store's */
 	unsigned drops; /* how often it became the store's again */
 	bool dirty; /* the store has not been given it yet */

@@ -12,7 +12,7 @@
 
 struct foreign {
 	struct fs *fs;
-	pthread_mutex_t lock;
+	struct lock lock;
 	pthread_cond_t looked;
 	unsigned long looks; /* under `lock` */
 };
@@ -69,7 +69,7 @@ static bool key_removed(struct look *look, struct node *n, const struct entry_id
 	struct loaded l;
 	bool gone = false;
 
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	rebind_begin(fs);
 	int rc = last.gone ? entry_load(fs, id, NOW_NEVER, &l) : -ENOMEM;
 	if (rc == 0) {
@@ -83,7 +83,7 @@ static bool key_removed(struct look *look, struct node *n, const struct entry_id
 		gone = true;
 	}
 	rebind_end(fs);
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	last_release(&last);
 	return gone;
 }
@@ -169,10 +169,10 @@ static void foreign_changed(void *arg, struct foreign_change *what)
 	if (fs->opt.readonly) /* what changed has no record of when: not earlier than now */
 		atomic_store(&fs->mounted, clock_now());
 	node_each(&fs->nodes, look_at_open, &look);
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	f->looks++;
 	pthread_cond_broadcast(&f->looked);
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	fs_dirs_changed(fs);
 	fs_answers_drain(fs);
 	while (look.removed) {
@@ -194,11 +194,11 @@ void foreign_wait(struct foreign *f)
 		return;
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec++;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	unsigned long looks = f->looks;
-	while (f->looks == looks && pthread_cond_timedwait(&f->looked, &f->lock, &until) == 0)
+	while (f->looks == looks && lock_wait_until(&f->lock, &f->looked, &until) == 0)
 		;
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 }
 
 int foreign_start(struct fs *fs, struct foreign **out)
@@ -208,7 +208,7 @@ int foreign_start(struct fs *fs, struct foreign **out)
 	if (!f)
 		return -ENOMEM;
 	f->fs = fs;
-	pthread_mutex_init(&f->lock, NULL);
+	lock_init(&f->lock, LOCK_FOREIGN);
 	pthread_cond_init(&f->looked, NULL);
 	*out = f; /* the watcher may call at once */
 	fs->st->ops->watch(fs->st, foreign_changed, f);
@@ -227,6 +227,6 @@ void foreign_free(struct foreign *f)
 	if (!f)
 		return;
 	pthread_cond_destroy(&f->looked);
-	pthread_mutex_destroy(&f->lock);
+	lock_destroy(&f->lock);
 	free(f);
 }

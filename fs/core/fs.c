@@ -28,8 +28,8 @@ static void fs_free(struct fs *fs)
 	foreign_free(fs->foreign);
 	sweep_free(fs->sweep);
 	negatives_free(fs->negatives);
-	pthread_mutex_destroy(&fs->change);
-	pthread_mutex_destroy(&fs->drain);
+	lock_destroy(&fs->change);
+	lock_destroy(&fs->drain);
 	pthread_cond_destroy(&fs->drained);
 	free(fs);
 }
@@ -52,8 +52,8 @@ int fs_open(struct store *st, uint32_t root_ns, const struct fs_options *opt, st
 	fs->root_ns = root_ns;
 	fs->mounted = clock_now();
 	fs->dirs_epoch = 1;
-	pthread_mutex_init(&fs->change, NULL);
-	pthread_mutex_init(&fs->drain, NULL);
+	lock_init(&fs->change, LOCK_CHANGE);
+	lock_init(&fs->drain, LOCK_DRAIN);
 	pthread_cond_init(&fs->drained, NULL);
 	fs->negatives = negatives_new(fs);
 	rc = fs->negatives ? node_lookup(&fs->nodes, &root, &fs->root) : -ENOMEM;
@@ -122,9 +122,9 @@ int fs_close(struct fs *fs)
 	struct close_state c = {.fs = fs};
 
 	fs_stop(fs);
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	int rc = node_each(&fs->nodes, close_node, &c);
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	if (!rc)
 		rc = c.rc;
 	/* What unlinked nodes keep is the store's to free. */
@@ -146,44 +146,53 @@ struct store *fs_store(struct fs *fs)
 	return fs->st;
 }
 
+static void answer_left(struct fs *fs, unsigned ticket)
+{
+	if (atomic_fetch_sub(&fs->answering[ticket], 1) == 1 && atomic_load(&fs->draining)) {
+		lock_take(&fs->drain);
+		pthread_cond_broadcast(&fs->drained);
+		lock_drop(&fs->drain);
+	}
+}
+
 unsigned fs_answer_begin(struct fs *fs)
 {
+	lock_note_wanted(LOCK_ANSWERS, &fs->answering, LOCK_SHARED);
+	lock_note_held(LOCK_ANSWERS, &fs->answering);
 	for (;;) {
 		unsigned epoch = atomic_load(&fs->epoch);
 
 		atomic_fetch_add(&fs->answering[epoch & 1], 1);
 		if (atomic_load(&fs->epoch) == epoch)
 			return epoch & 1;
-		fs_answer_end(fs, epoch & 1); /* a drain began in between: count with the next */
+		answer_left(fs, epoch & 1); /* a drain began in between: count with the next */
 	}
 }
 
 void fs_answer_end(struct fs *fs, unsigned ticket)
 {
-	if (atomic_fetch_sub(&fs->answering[ticket], 1) == 1 && atomic_load(&fs->draining)) {
-		pthread_mutex_lock(&fs->drain);
-		pthread_cond_broadcast(&fs->drained);
-		pthread_mutex_unlock(&fs->drain);
-	}
+	lock_note_left(LOCK_ANSWERS, &fs->answering);
+	answer_left(fs, ticket);
 }
 
 void fs_answers_drain(struct fs *fs)
 {
 	struct timespec until;
 
+	lock_none_held("the end of answers");
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += DRAIN_SECONDS;
-	pthread_mutex_lock(&fs->drain);
+	lock_take(&fs->drain);
 	while (atomic_load(&fs->draining)) /* another thread's turn */
-		pthread_cond_wait(&fs->drained, &fs->drain);
+		lock_wait(&fs->drain, &fs->drained);
 	atomic_store(&fs->draining, true);
 	unsigned old = atomic_fetch_add(&fs->epoch, 1) & 1;
 	while (atomic_load(&fs->answering[old]) &&
-		pthread_cond_timedwait(&fs->drained, &fs->drain, &until) == 0)
+		lock_wait_until(&fs->drain, &fs->drained, &until) == 0)
 		;
 	atomic_store(&fs->draining, false);
 	pthread_cond_broadcast(&fs->drained);
-	pthread_mutex_unlock(&fs->drain);
+	lock_drop(&fs->drain);
 }
 
 void rebind_begin(struct fs *fs)
@@ -202,7 +211,7 @@ void rebind_look(struct fs *fs, struct rebind_check *check)
 	check->seen = atomic_load(&fs->rebinding);
 	check->locked = (check->seen & 1) || check->tries++ >= REBIND_TRIES;
 	if (check->locked) {
-		pthread_mutex_lock(&fs->change);
+		lock_take(&fs->change);
 		check->seen = atomic_load(&fs->rebinding);
 	}
 	check->stores = atomic_load(&fs->stores);
@@ -216,7 +225,7 @@ void rebind_check_stored(struct fs *fs, struct rebind_check *check, struct node 
 bool rebind_disturbed(struct fs *fs, struct rebind_check *check)
 {
 	if (check->locked) {
-		pthread_mutex_unlock(&fs->change);
+		lock_drop(&fs->change);
 		return false;
 	}
 	return check->stored || atomic_load(&fs->rebinding) != check->seen;
@@ -253,6 +262,7 @@ int fs_apply(struct fs *fs, const struct change *changes, size_t n)
 
 int fs_make_room(struct fs *fs, uint64_t bytes)
 {
+	lock_none_but_answer("room for a change");
 	return fs->opt.readonly ? -EROFS : say_full(fs, fs->st->ops->throttle(fs->st, bytes));
 }
 

@@ -7,19 +7,20 @@
  * changes that are not closed yet, in its open file (file.h). Unlinked nodes live on without an
  * entry.
  *
- * Threads and locks. All functions may be called by any thread. The order in which locks are taken:
+ * Threads and locks. All functions may be called by any thread. The core's locks, which are taken in the
+ * order that base/lock.h says:
  *
  *   fs.change          one change of the tree or of attributes at a time, from its checks to store->apply;
  *                      so changes are made in one order, and what was checked still holds. Node ids
  *                      change under it only.
  *   open_file.lock     the content of one open file (file.h)
- *   a view             (the store's own lock) short pictures of the store
+ *   a view             (the store's own locks) short pictures of the store
  *   negatives.lock     the names that are known to be absent
  *   fs.nodes.lock      the node table, and in each node what node.h says
  *   sweep.lock         a leaf
  *
- * Nothing waits for memory in the store (fs_make_room) or for the kernel (notifications) under any of
- * them. Moving whole directories and namespaces, which are one durable transaction, holds fs.change while
+ * Nothing waits for memory in the store (fs_make_room), for what a store behind a cache must fetch first
+ * (prepare.h), or for the kernel (notifications) under any of them. Moving whole directories and namespaces, which are one durable transaction, holds fs.change while
  * the store commits; renaming a large file holds it while the value is copied.
  *
  * Caching. The kernel may keep everything it is told until it is told otherwise. When something
@@ -32,7 +33,6 @@
 #ifndef KVFS_FS_H
 #define KVFS_FS_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -96,8 +96,8 @@ struct store *fs_store(struct fs *fs);
 unsigned fs_answer_begin(struct fs *fs);
 void fs_answer_end(struct fs *fs, unsigned ticket);
 
-/* Waits until there is room for another change of `bytes` of value. Without any lock or answer
- * begun. */
+/* Waits until there is room for another change of `bytes` of value. Without any lock, and
+ * before an answer is begun, but for -o sync. */
 int fs_make_room(struct fs *fs, uint64_t bytes);
 
 /* Asks a store behind a cache to do something about a file or, with all that is below it, a directory

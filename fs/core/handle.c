@@ -17,10 +17,10 @@ void handle_attach(struct fs *fs, struct handle *h, struct node *n, struct open_
 {
 	h->node = n;
 	h->file = f;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	h->next = f->handles;
 	f->handles = h;
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	atomic_fetch_add(&fs->writers, h->writing);
 }
 
@@ -28,11 +28,11 @@ static void detach(struct fs *fs, struct handle *h)
 {
 	struct handle **at = &h->file->handles;
 
-	pthread_mutex_lock(&h->file->lock);
+	lock_take(&h->file->lock);
 	while (*at != h)
 		at = &(*at)->next;
 	*at = h->next;
-	pthread_mutex_unlock(&h->file->lock);
+	lock_drop(&h->file->lock);
 	atomic_fetch_sub(&fs->writers, h->writing);
 }
 
@@ -88,13 +88,13 @@ bool handle_closed(struct fs *fs, struct handle *h, uint32_t pid)
 {
 	struct open_file *f = h->file;
 
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	bool unpublished = handle_is_unpublished(h);
 	bool doubt = !fs->opt.sync && in_doubt(h, pid);
 	bool look = h->wrote; /* who only emptied it has no failure to be told of */
 	uint64_t ino = f->last.ino;
 	h->closed_before = true;
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	return unpublished && (!doubt || (look && is_closed(h->opener, pid, ino)));
 }
 
@@ -103,7 +103,7 @@ static bool pick(struct open_file *f, unsigned i, uint32_t *opener, uint64_t *in
 {
 	struct handle *h;
 
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	for (h = f->handles; h; h = h->next) {
 		if (handle_is_unpublished(h) && i-- == 0)
 			break;
@@ -112,7 +112,7 @@ static bool pick(struct open_file *f, unsigned i, uint32_t *opener, uint64_t *in
 		*opener = h->opener;
 		*ino = f->last.ino;
 	}
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	return h != NULL;
 }
 

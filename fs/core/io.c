@@ -20,9 +20,9 @@
 /* What is left of an unlinked file. -ESTALE makes the kernel look its name up again. */
 static int open_gone(struct fs *fs, struct node *n)
 {
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	int rc = n->file || (n->gone && n->gone->blob) ? 0 : -ESTALE;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	return rc;
 }
 
@@ -78,7 +78,7 @@ static int open_node(struct fs *fs, struct node *n, bool writing, bool keep, str
 			file_drop(fs, n, writing);
 			return rc;
 		}
-		pthread_mutex_unlock(&f->lock);
+		lock_drop(&f->lock);
 	}
 	*out = f;
 	return 0;
@@ -103,11 +103,11 @@ int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uin
 	}
 	handle_attach(fs, h, n, f);
 	if (truncate) {
-		pthread_mutex_lock(&f->lock);
+		lock_take(&f->lock);
 		blob_unref(f->blob);
 		f->blob = empty;
 		handle_touch(h, f, true);
-		pthread_mutex_unlock(&f->lock);
+		lock_drop(&f->lock);
 	}
 	*out = h;
 	return 0;
@@ -144,13 +144,13 @@ int fs_read(struct fs *fs, struct node *n, uint64_t off, size_t size,
 	 * is not found was moved meanwhile; or another program removed it a moment ago, which the
 	 * watch is about to notice. */
 	for (int tries = 0; tries < 3; tries++) {
-		pthread_mutex_lock(&f->lock);
+		lock_take(&f->lock);
 		if (f->blob) {
 			rc = read_blob(f->blob, off, size, fn, arg);
-			pthread_mutex_unlock(&f->lock);
+			lock_drop(&f->lock);
 			return rc;
 		}
-		pthread_mutex_unlock(&f->lock);
+		lock_drop(&f->lock);
 		rc = file_stored_value(fs, n, &v);
 		if (!rc) {
 			rc = read_value(&v, off, size, fn, arg);
@@ -183,7 +183,7 @@ int fs_write(
 		if (mapped)
 			f->anyone = f->changes;
 	}
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	return rc;
 }
 
@@ -194,10 +194,10 @@ static uint64_t file_pending_size(struct fs *fs, struct node *n)
 
 	if (!f)
 		return 0;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	if (f->dirty)
 		size = blob_size(f->blob);
-	pthread_mutex_unlock(&f->lock);
+	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 	return size;
 }
@@ -222,17 +222,17 @@ static int publish(struct fs *fs, struct node *n, const struct handle *h)
 
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	rc = file_store(fs, n, h);
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	return rc;
 }
 
 static bool is_unpublished(struct handle *h)
 {
-	pthread_mutex_lock(&h->file->lock);
+	lock_take(&h->file->lock);
 	bool unpublished = handle_is_unpublished(h);
-	pthread_mutex_unlock(&h->file->lock);
+	lock_drop(&h->file->lock);
 	return unpublished;
 }
 
@@ -377,10 +377,10 @@ void fs_release_file(struct fs *fs, struct handle *h)
 	if (is_unpublished(h))
 		publish(fs, n, h);
 	/* One step with other closers and truncate(2): whoever goes last stores what is left. */
-	pthread_mutex_lock(&fs->change);
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->change);
+	lock_take(&fs->nodes.lock);
 	bool last_writer = writing && f->writers == 1, last = f->users == 1;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	int rc = file_store(fs, n, last_writer || last ? NULL : h);
 	bool failed = rc && (last_writer || last);
 	if (failed)
@@ -391,7 +391,7 @@ void fs_release_file(struct fs *fs, struct handle *h)
 		fs_recall_begin(fs, n);
 	handle_free(fs, h);
 	file_drop(fs, n, writing);
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	if (failed)
 		fs_recall_end(fs, n);
 	if (removed)

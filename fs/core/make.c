@@ -187,7 +187,7 @@ int fs_mkdir(struct fs *fs, struct node *parent, const char *name, mode_t mode,
 	struct making m;
 	struct node_id dir;
 
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	int rc = node_get_id(&fs->nodes, parent, &dir);
 	if (!rc && id_is_top(&dir.id)) {
 		m.rec = entry_new_record(fs, S_IFDIR | mode, who.uid, who.gid);
@@ -204,7 +204,7 @@ int fs_mkdir(struct fs *fs, struct node *parent, const char *name, mode_t mode,
 	if (!rc)
 		*out = making_answer(fs, &m, 0, attr);
 	fs_dirs_changed(fs);
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	return settle_new(fs, rc, out);
 }
 
@@ -220,7 +220,7 @@ int fs_mknod(struct fs *fs, struct node *parent, const char *name, mode_t mode, 
 
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	rc = making_begin(fs, parent, name, mode, who, &m);
 	if (!rc) {
 		m.rec.rdev = rdev;
@@ -229,7 +229,7 @@ int fs_mknod(struct fs *fs, struct node *parent, const char *name, mode_t mode, 
 	}
 	if (!rc)
 		*out = making_answer(fs, &m, blob_size(value), attr);
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	blob_unref(value);
 	return settle_new(fs, rc, out);
 }
@@ -249,7 +249,7 @@ int fs_create(struct fs *fs, struct node *parent, const char *name, mode_t mode,
 		file_free(spare);
 		return -ENOMEM;
 	}
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	rc = making_begin(fs, parent, name, S_IFREG | mode, who, &m);
 	if (!rc)
 		rc = making_apply(fs, &m, spare->blob, true);
@@ -264,6 +264,6 @@ int fs_create(struct fs *fs, struct node *parent, const char *name, mode_t mode,
 		file_free(spare);
 		handle_free(fs, h);
 	}
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	return rc;
 }

@@ -15,7 +15,7 @@ struct negative {
 
 struct negatives {
 	struct fs *fs;
-	pthread_mutex_t lock;
+	struct lock lock;
 	size_t count;
 	struct negative *chains[CHAINS];
 };
@@ -26,7 +26,7 @@ struct negatives *negatives_new(struct fs *fs)
 
 	if (t) {
 		t->fs = fs;
-		pthread_mutex_init(&t->lock, NULL);
+		lock_init(&t->lock, LOCK_NEGATIVES);
 	}
 	return t;
 }
@@ -41,7 +41,7 @@ void negatives_free(struct negatives *t)
 			free(n);
 		}
 	}
-	pthread_mutex_destroy(&t->lock);
+	lock_destroy(&t->lock);
 	free(t);
 }
 
@@ -74,7 +74,7 @@ int negatives_add(struct negatives *t, struct node *parent, const char *name)
 	size_t size = strlen(name) + 1;
 	int rc = 0;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	struct negative **at = negative_at(t, parent, name);
 	if (*at)
 		goto out;
@@ -88,26 +88,26 @@ int negatives_add(struct negatives *t, struct node *parent, const char *name)
 	memcpy(n->name, name, size);
 	*at = n;
 	t->count++;
-	pthread_mutex_lock(&t->fs->nodes.lock);
+	lock_take(&t->fs->nodes.lock);
 	parent->negatives = true;
-	pthread_mutex_unlock(&t->fs->nodes.lock);
+	lock_drop(&t->fs->nodes.lock);
 out:
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return rc;
 }
 
 void negatives_remove(struct negatives *t, struct node *parent, const char *name)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	struct negative **at = negative_at(t, parent, name);
 	if (*at)
 		negative_remove(t, at);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 void negatives_drop(struct negatives *t, struct node *parent)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	for (size_t i = 0; i < CHAINS; i++) {
 		for (struct negative **at = &t->chains[i]; *at;) {
 			if ((*at)->parent == parent)
@@ -116,10 +116,10 @@ void negatives_drop(struct negatives *t, struct node *parent)
 				at = &(*at)->next;
 		}
 	}
-	pthread_mutex_lock(&t->fs->nodes.lock);
+	lock_take(&t->fs->nodes.lock);
 	parent->negatives = false;
-	pthread_mutex_unlock(&t->fs->nodes.lock);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->fs->nodes.lock);
+	lock_drop(&t->lock);
 }
 
 struct pair {
@@ -132,7 +132,7 @@ static struct pair *copy_all(struct negatives *t, size_t *count)
 {
 	size_t n = 0;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	struct pair *all = malloc((t->count + 1) * sizeof(*all));
 	for (size_t i = 0; all && i < CHAINS; i++) {
 		for (struct negative *at = t->chains[i]; at; at = at->next) {
@@ -144,7 +144,7 @@ static struct pair *copy_all(struct negatives *t, size_t *count)
 			n++;
 		}
 	}
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	*count = n;
 	return all;
 }

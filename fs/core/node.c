@@ -131,13 +131,13 @@ int node_table_init(struct node_table *t)
 	t->count = 0;
 	/* Not what an earlier mount began with, whose file handles somebody may still have. */
 	t->generation = (uint32_t)clock_now();
-	pthread_mutex_init(&t->lock, NULL);
+	lock_init(&t->lock, LOCK_NODES);
 	return 0;
 }
 
 void node_table_clear(struct node_table *t)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	for (size_t i = 0; i <= t->mask; i++) {
 		for (struct node *n = t->chains[i], *next; n; n = next) {
 			next = n->next;
@@ -146,24 +146,24 @@ void node_table_clear(struct node_table *t)
 		t->chains[i] = NULL;
 	}
 	t->count = 0;
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 void node_table_release(struct node_table *t)
 {
 	node_table_clear(t);
 	free(t->chains);
-	pthread_mutex_destroy(&t->lock);
+	lock_destroy(&t->lock);
 }
 
 void node_table_close_files(struct node_table *t, void (*fn)(struct open_file *f))
 {
 	for (size_t i = 0; i <= t->mask; i++) {
 		for (struct node *n = t->chains[i]; n; n = n->next) {
-			pthread_mutex_lock(&t->lock); /* node_test() looks */
+			lock_take(&t->lock); /* node_test() looks */
 			struct open_file *f = n->file;
 			n->file = NULL;
-			pthread_mutex_unlock(&t->lock);
+			lock_drop(&t->lock);
 			if (f)
 				fn(f);
 		}
@@ -203,7 +203,7 @@ void node_spare_free(struct node *spare)
 
 struct node *node_lookup_with(struct node_table *t, const struct entry_id *id, struct node *spare)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	struct node *n = table_find(t, id);
 	if (!n) {
 		n = spare;
@@ -215,7 +215,7 @@ struct node *node_lookup_with(struct node_table *t, const struct entry_id *id, s
 		table_resize(t);
 	}
 	n->lookups++;
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	node_spare_free(spare);
 	return n;
 }
@@ -224,7 +224,7 @@ int node_lookup(struct node_table *t, const struct entry_id *id, struct node **o
 {
 	int rc = 0;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	struct node *n = table_find(t, id);
 	if (!n) {
 		n = node_new(id);
@@ -238,65 +238,65 @@ int node_lookup(struct node_table *t, const struct entry_id *id, struct node **o
 	n->lookups++;
 	*out = n;
 out:
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return rc;
 }
 
 struct node *node_find(struct node_table *t, const struct entry_id *id)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	struct node *n = table_find(t, id);
 	if (n)
 		n->refs++;
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return n;
 }
 
 bool node_test(struct node_table *t, const struct entry_id *id, bool (*is)(const struct node *n))
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	const struct node *n = table_find(t, id);
 	bool yes = n && is(n);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return yes;
 }
 
 bool node_is_known(struct node_table *t, const struct entry_id *id)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	bool known = table_find(t, id) != NULL;
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return known;
 }
 
 void node_note_added(struct node_table *t, struct node *n)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	n->added++;
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 void node_ref(struct node_table *t, struct node *n)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	n->refs++;
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 void node_unref(struct node_table *t, struct node *n)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	n->refs--;
 	node_free_if_unused(t, n);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 }
 
 bool node_forget(struct node_table *t, struct node *n, uint64_t lookups)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	n->lookups -= lookups < n->lookups ? lookups : n->lookups;
 	bool freed = node_free_if_unused(t, n);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return freed;
 }
 
@@ -304,7 +304,7 @@ int node_get_id(struct node_table *t, struct node *n, struct node_id *out)
 {
 	int rc = 0;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	if (n->gone) {
 		rc = -ENOENT;
 	} else {
@@ -312,18 +312,18 @@ int node_get_id(struct node_table *t, struct node *n, struct node_id *out)
 		out->id = node_entry_id(n);
 		out->id.bytes = out->bytes;
 	}
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return rc;
 }
 
 void node_unlink(struct node_table *t, struct node *n, struct gone *gone)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	if (!n->gone) { /* else somebody was faster: what it left stays */
 		n->gone = gone;
 		gone = NULL;
 	}
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	gone_free(gone);
 }
 
@@ -450,13 +450,13 @@ int node_moves_one(struct node_table *t, const struct entry_id *from, const stru
 
 	if (!moves)
 		return -ENOMEM;
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	struct node *a = table_find(t, from), *b = exchange ? table_find(t, to) : NULL;
 	if (a)
 		rc = moving_add(&moves->list, a, a->len, to, to->len);
 	if (b && !rc)
 		rc = moving_add(&moves->list, b, b->len, from, from->len);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return moves_done(t, rc, moves, out);
 }
 
@@ -468,9 +468,9 @@ int node_moves_tree(struct node_table *t, const struct entry_id *from, const str
 	if (!moves)
 		return -ENOMEM;
 	moves->tree = true;
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	int rc = moving_add_all(t, moves);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	return moves_done(t, rc, moves, out);
 }
 
@@ -491,7 +491,7 @@ static void moving_end(struct node_table *t, struct moving *list)
 
 void node_move(struct node_table *t, struct node_moves *moves)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	/* A node that has come since belongs to a lookup that is disturbed, and looks again; so it
 	 * does no harm if there is no memory for it. */
 	if (moves->tree)
@@ -508,7 +508,7 @@ void node_move(struct node_table *t, struct node_moves *moves)
 		m->bytes = NULL;
 	}
 	moving_end(t, moves->list);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	free(moves);
 }
 
@@ -516,15 +516,15 @@ void node_moves_cancel(struct node_table *t, struct node_moves *moves)
 {
 	if (!moves)
 		return;
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	moving_end(t, moves->list);
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	free(moves);
 }
 
 int node_each(struct node_table *t, void (*fn)(void *arg, struct node *n), void *arg)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	size_t n = 0, cap = t->count;
 	struct node **all = malloc((cap ? cap : 1) * sizeof(struct node *));
 	for (size_t i = 0; all && i <= t->mask; i++) {
@@ -535,7 +535,7 @@ int node_each(struct node_table *t, void (*fn)(void *arg, struct node *n), void 
 			all[n++] = at;
 		}
 	}
-	pthread_mutex_unlock(&t->lock);
+	lock_drop(&t->lock);
 	if (!all)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {

@@ -13,8 +13,7 @@
 #ifndef KVFS_NODE_H
 #define KVFS_NODE_H
 
-#include <pthread.h>
-
+#include "backends/base/lock.h"
 #include "backends/store.h"
 
 struct open_file;
@@ -49,7 +48,7 @@ struct node {
 };
 
 struct node_table {
-	pthread_mutex_t lock;
+	struct lock lock;
 	struct node **chains;
 	size_t mask, count;
 	uint32_t generation; /* of the newest node */

@@ -19,10 +19,10 @@ enum {
 
 /* The log is one for the whole process, and so is this. */
 static struct {
-	pthread_mutex_t lock;
+	struct lock lock;
 	time_t began;
 	unsigned lines, left_out;
-} limit = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} limit = {.lock = LOCK_INITIALIZER(LOCK_REFUSALS)};
 
 /* Whether a line may be written now. *left_out: how many were not, since the last one. */
 static bool may_say(unsigned *left_out)
@@ -30,7 +30,7 @@ static bool may_say(unsigned *left_out)
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	pthread_mutex_lock(&limit.lock);
+	lock_take(&limit.lock);
 	if (!limit.lines || now.tv_sec - limit.began >= PERIOD) {
 		limit.began = now.tv_sec;
 		limit.lines = 0;
@@ -39,7 +39,7 @@ static bool may_say(unsigned *left_out)
 	*left_out = may ? limit.left_out : 0;
 	limit.lines += may;
 	limit.left_out = may ? 0 : limit.left_out + 1;
-	pthread_mutex_unlock(&limit.lock);
+	lock_drop(&limit.lock);
 	return may;
 }
 

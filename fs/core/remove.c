@@ -59,7 +59,7 @@ static int remove_name(
 
 	if (kind == ENTRY_KEY)
 		tree_prefetch(fs, parent, name);
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	int rc = parent_load(fs, parent, true, &p);
 	if (rc)
 		goto out;
@@ -76,7 +76,7 @@ static int remove_name(
 	if (kind == ENTRY_DIR)
 		fs_dirs_changed(fs);
 out:
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	return fs_settle(fs, rc);
 }
 

@@ -428,7 +428,7 @@ int fs_rename(struct fs *fs, struct node *parent, const char *name, struct node 
 	r->one_parent = parent == newparent;
 	if (!(flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)))
 		tree_prefetch(fs, newparent, newname);
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	rc = parent_load(fs, parent, true, &r->from);
 	if (rc)
 		goto out;
@@ -445,7 +445,7 @@ int fs_rename(struct fs *fs, struct node *parent, const char *name, struct node 
 		node_note_added(&fs->nodes, newparent);
 	}
 out:
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	free(r);
 	return fs_settle(fs, rc);
 }

@@ -25,7 +25,7 @@ static const int64_t RETRY = CLOCK_SECOND;
 struct sweep {
 	struct fs *fs;
 	pthread_t thread;
-	pthread_mutex_t lock;
+	struct lock lock;
 	pthread_cond_t wake;
 	int64_t next; /* under `lock`: when there is something to be done */
 	bool stop; /* under `lock` */
@@ -33,12 +33,12 @@ struct sweep {
 
 static void sweep_at(struct sweep *s, int64_t when)
 {
-	pthread_mutex_lock(&s->lock);
+	lock_take(&s->lock);
 	if (when < s->next) {
 		s->next = when;
 		pthread_cond_signal(&s->wake);
 	}
-	pthread_mutex_unlock(&s->lock);
+	lock_drop(&s->lock);
 }
 
 void sweep_expect(struct sweep *s, int64_t expiry)
@@ -65,7 +65,7 @@ static int expire(struct fs *fs, const struct entry_id *id, int64_t now)
 	struct last last = {0};
 
 	file_prefetch(fs, id);
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	rebind_begin(fs);
 	int rc = last_take(fs, id, NOW_NEVER, &last);
 	if (rc) {
@@ -88,7 +88,7 @@ static int expire(struct fs *fs, const struct entry_id *id, int64_t now)
 out:
 	last_release(&last);
 	rebind_end(fs);
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	return rc;
 }
 
@@ -187,7 +187,7 @@ static int64_t next_time(struct fs *fs)
 /* Waits until something expires. False: the sweep is to end. */
 static bool sweep_wait(struct sweep *s)
 {
-	pthread_mutex_lock(&s->lock);
+	lock_take(&s->lock);
 	while (!s->stop) {
 		int64_t now = clock_now();
 
@@ -198,18 +198,18 @@ static bool sweep_wait(struct sweep *s)
 
 			clock_gettime(CLOCK_REALTIME, &until);
 			until = clock_timespec(clock_ns(until) + TEST_CLOCK_STEP);
-			pthread_cond_timedwait(&s->wake, &s->lock, &until);
+			lock_wait_until(&s->lock, &s->wake, &until);
 		} else if (s->next == INT64_MAX) {
-			pthread_cond_wait(&s->wake, &s->lock);
+			lock_wait(&s->lock, &s->wake);
 		} else {
 			struct timespec until = clock_timespec(s->next);
 
-			pthread_cond_timedwait(&s->wake, &s->lock, &until);
+			lock_wait_until(&s->lock, &s->wake, &until);
 		}
 	}
 	bool go_on = !s->stop;
 	s->next = INT64_MAX;
-	pthread_mutex_unlock(&s->lock);
+	lock_drop(&s->lock);
 	return go_on;
 }
 
@@ -243,7 +243,7 @@ int sweep_start(struct fs *fs, struct sweep **out)
 		return -ENOMEM;
 	s->fs = fs;
 	s->next = next_time(fs);
-	pthread_mutex_init(&s->lock, NULL);
+	lock_init(&s->lock, LOCK_SWEEP);
 	pthread_cond_init(&s->wake, NULL);
 	*out = s;
 	int rc = -pthread_create(&s->thread, NULL, sweep_thread, s);
@@ -258,11 +258,11 @@ void sweep_stop(struct sweep *s)
 {
 	if (!s)
 		return;
-	pthread_mutex_lock(&s->lock);
+	lock_take(&s->lock);
 	bool running = !s->stop;
 	s->stop = true;
 	pthread_cond_signal(&s->wake);
-	pthread_mutex_unlock(&s->lock);
+	lock_drop(&s->lock);
 	if (running)
 		pthread_join(s->thread, NULL);
 }
@@ -272,6 +272,6 @@ void sweep_free(struct sweep *s)
 	if (!s)
 		return;
 	pthread_cond_destroy(&s->wake);
-	pthread_mutex_destroy(&s->lock);
+	lock_destroy(&s->lock);
 	free(s);
 }

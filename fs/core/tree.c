@@ -276,9 +276,9 @@ void fs_forget(struct fs *fs, struct node *n, uint64_t lookups)
 {
 	bool negatives;
 
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	negatives = n->negatives && n->lookups <= lookups;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	/* A directory that the kernel forgets takes its absent names along. */
 	if (negatives)
 		negatives_drop(fs->negatives, n);

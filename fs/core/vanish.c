@@ -36,7 +36,7 @@ static bool forget_dir(struct fs *fs, const struct entry_id *dir)
 	struct view *v;
 	struct entry e;
 
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	if (fs->st->ops->view_begin(fs->st, clock_now(), &v))
 		goto out;
 	gone = dir_exists(fs, v, dir) == 0;
@@ -67,7 +67,7 @@ static bool forget_dir(struct fs *fs, const struct entry_id *dir)
 		fs_apply(fs, &remove, 1);
 	}
 out:
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	return gone;
 }
 

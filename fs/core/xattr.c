@@ -48,7 +48,7 @@ static int load_gone(struct fs *fs, struct node *n, struct node_id *id, struct l
 	unsigned char *xattrs = NULL;
 	int rc = 0;
 
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	const struct record *rec = &n->gone->rec;
 	if (rec->xattrs_len) {
 		xattrs = malloc(rec->xattrs_len);
@@ -61,7 +61,7 @@ static int load_gone(struct fs *fs, struct node *n, struct node_id *id, struct l
 	l->rec.xattrs = xattrs;
 	memcpy(id->bytes, n->bytes, n->len);
 	id->id = (struct entry_id){n->ns, n->kind, n->len, id->bytes};
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 	return rc;
 }
 
@@ -97,11 +97,11 @@ static int look_at_node(struct fs *fs, struct node *n, struct node_id *id, struc
 /* Gives an unlinked node other attributes; takes their list over. */
 static void store_gone(struct fs *fs, struct node *n, struct loaded *l)
 {
-	pthread_mutex_lock(&fs->nodes.lock);
+	lock_take(&fs->nodes.lock);
 	const unsigned char *old = n->gone->rec.xattrs;
 	n->gone->rec = l->rec;
 	l->rec.xattrs = old;
-	pthread_mutex_unlock(&fs->nodes.lock);
+	lock_drop(&fs->nodes.lock);
 }
 
 /* --- reading ------------------------------------------------------------------------------------
@@ -470,16 +470,16 @@ static int change_xattr(
 int fs_setxattr(
 	struct fs *fs, struct node *n, const char *name, const void *value, size_t len, int flags)
 {
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	int rc = change_xattr(fs, n, name, value ? value : "", len, flags);
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	return fs_settle(fs, rc);
 }
 
 int fs_removexattr(struct fs *fs, struct node *n, const char *name)
 {
-	pthread_mutex_lock(&fs->change);
+	lock_take(&fs->change);
 	int rc = change_xattr(fs, n, name, NULL, 0, 0);
-	pthread_mutex_unlock(&fs->change);
+	lock_drop(&fs->change);
 	return fs_settle(fs, rc);
 }

@@ -1,6 +1,7 @@
 #include "fs/fuse/session.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "backends/base/lock.h"
 #include "backends/base/log.h"
 
 enum { THREADS_MAX = 32 };
@@ -19,6 +21,7 @@ static void notify_entry(void *arg, struct node *parent, const char *name, size_
 {
 	struct mounted *m = arg;
 
+	lock_none_held("the kernel");
 	fuse_lowlevel_notify_inval_entry(m->session, ops_ino(m->fs, parent), name, len);
 }
 
@@ -26,6 +29,7 @@ static void notify_inode(void *arg, struct node *n, bool data)
 {
 	struct mounted *m = arg;
 
+	lock_none_held("the kernel");
 	/* From offset -1 only attributes are dropped. */
 	fuse_lowlevel_notify_inval_inode(m->session, ops_ino(m->fs, n), data ? 0 : -1, 0);
 }

@@ -103,10 +103,10 @@ static int64_t virtual_time(void *arg)
 }
 
 static void virtual_wait(
-	void *arg, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline, bool under_way)
+	void *arg, pthread_cond_t *cond, struct lock *lock, int64_t deadline, bool under_way)
 {
 	if (under_way || deadline == INT64_MAX) {
-		pthread_cond_wait(cond, lock);
+		lock_wait(lock, cond);
 		return;
 	}
 	pthread_mutex_lock(&virtual_lock);

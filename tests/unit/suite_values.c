@@ -2,6 +2,8 @@
  * suite_values.c - values of all sizes, replaced, and read while they are replaced.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,15 +121,54 @@ static void test_small_and_large_in_turn(void **state)
 	free(data);
 }
 
-static void expect_held_value(const struct value *v, const unsigned char *data, size_t len)
-{
-	unsigned char *got = malloc(len);
+/* A thread that holds a value for a while: whoever changes the store must not. */
+struct holder {
+	struct kit *k;
+	struct entry_id id;
+	const unsigned char *data; /* what the value is to be */
+	size_t len;
+	bool same; /* it was so at the end */
+	sem_t holds, end;
+	pthread_t thread;
+};
 
-	assert_non_null(got);
-	assert_int_equal(v->len, len);
-	assert_int_equal(value_read(v, 0, got, len), len);
-	assert_memory_equal(got, data, len);
+static void *hold(void *arg)
+{
+	struct holder *h = arg;
+	unsigned char *got = malloc(h->len);
+	struct value v;
+
+	int rc = h->k->st->ops->read(h->k->st, &h->id, NOW, &v);
+	sem_post(&h->holds);
+	if (rc == 0) {
+		sem_wait(&h->end);
+		h->same = got && v.len == h->len &&
+			value_read(&v, 0, got, h->len) == (int64_t)h->len &&
+			memcmp(got, h->data, h->len) == 0;
+		value_release(&v);
+	}
 	free(got);
+	return NULL;
+}
+
+static void hold_begin(
+	struct holder *h, struct kit *k, struct entry_id id, const unsigned char *data, size_t len)
+{
+	*h = (struct holder){.k = k, .id = id, .data = data, .len = len};
+	sem_init(&h->holds, 0, 0);
+	sem_init(&h->end, 0, 0);
+	assert_int_equal(pthread_create(&h->thread, NULL, hold, h), 0);
+	while (sem_wait(&h->holds))
+		;
+}
+
+static void hold_end(struct holder *h)
+{
+	sem_post(&h->end);
+	pthread_join(h->thread, NULL);
+	assert_true(h->same);
+	sem_destroy(&h->holds);
+	sem_destroy(&h->end);
 }
 
 /* What read() gave stays what it was, whatever becomes of the key. */
@@ -135,26 +176,24 @@ static void read_while_replaced(struct kit *k, size_t len, bool synced)
 {
 	unsigned char *old = pattern(len, 4), *new = pattern(len, 5);
 	struct entry_id id = kit_key(k, "a");
-	struct value first, second;
+	struct holder first, second;
 
 	put_bytes(k, id, old, len);
 	if (synced)
 		kit_sync(k);
-	assert_int_equal(k->st->ops->read(k->st, &id, NOW, &first), 0);
+	hold_begin(&first, k, id, old, len);
 	put_bytes(k, id, new, len);
 	if (synced)
 		kit_sync(k);
-	assert_int_equal(k->st->ops->read(k->st, &id, NOW, &second), 0);
+	hold_begin(&second, k, id, new, len);
 	kit_remove(k, id);
 	for (int i = 0; i < 20; i++) {
 		put_bytes(k, kit_key(k, "other"), new, len);
 		if (synced)
 			kit_sync(k);
 	}
-	expect_held_value(&first, old, len);
-	expect_held_value(&second, new, len);
-	value_release(&first);
-	value_release(&second);
+	hold_end(&first);
+	hold_end(&second);
 	kit_expect_absent(k, id);
 	kit_expect_bytes(k, kit_key(k, "other"), new, len);
 	free(old);

@@ -292,8 +292,8 @@ static struct unhindered {
 static int read_unhindered(
 	struct store *st, const struct entry_id *id, int64_t now, struct value *out)
 {
-	assert_int_equal(pthread_mutex_trylock(&unhindered.fs->change), 0);
-	pthread_mutex_unlock(&unhindered.fs->change);
+	assert_true(lock_try(&unhindered.fs->change));
+	lock_drop(&unhindered.fs->change);
 	unhindered.reads++;
 	return unhindered.read(st, id, now, out);
 }

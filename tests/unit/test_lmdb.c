@@ -71,7 +71,7 @@ static void test_another_program_grows_the_map(void **state)
 	kit_expect(k, "a", "two");
 }
 
-/* A thread that holds a view or a value may read, whoever waits to be alone meanwhile. */
+/* A thread that holds a view may read, whoever waits to be alone meanwhile. */
 struct waiter {
 	struct kit *k;
 	atomic_bool stop;
@@ -108,8 +108,8 @@ static void test_reading_within_a_view(void **state)
 		k->ops->view_end(outer);
 		k->ops->view_end(inner);
 		value_release(&one);
-		kit_put(k, "b", "with a value in hand");
 		value_release(&two);
+		kit_put(k, "b", "with nothing in hand");
 	}
 	atomic_store(&w.stop, true);
 	pthread_join(thread, NULL);
