@@ -128,8 +128,13 @@ static int load_value(struct writeback *wb, struct parcel *p)
 	struct wb_entry e;
 	struct value v;
 	size_t len;
-	int rc = wb_entry_get(wb, &id, &e);
 
+	/* In one step, or what belongs to one value would go with another. */
+	lock_take(&wb->book);
+	int rc = wb_entry_get(wb, &id, &e);
+	int read = !rc && e.exists && e.info.cached ? wb_read(&wb->base, &id, NOW_NEVER, &v)
+						    : -ENODATA;
+	lock_drop(&wb->book);
 	if (rc)
 		return rc;
 	/* What has expired is not to live again there, for as long as an expiry must be ahead. */
@@ -137,15 +142,10 @@ static int load_value(struct writeback *wb, struct parcel *p)
 		p->j.op = JOURNAL_REMOVE;
 		goto out;
 	}
-	if (!e.info.cached) {
-		rc = -ENODATA; /* attributes of a value that is not here */
-		goto out;
-	}
-	rc = wb_read(&wb->base, &id, NOW_NEVER, &v);
+	rc = read; /* -ENODATA: attributes of a value that is not here */
 	if (rc)
 		goto out;
 	rc = value_to_blob(&v, wb->local->blobs, &p->value);
-	value_release(&v);
 	p->expiration = e.rec.expiration;
 	p->hash = e.info.hash;
 	p->size = e.info.size;
@@ -161,6 +161,8 @@ static int load_value(struct writeback *wb, struct parcel *p)
 		p->metadata_len = len;
 	}
 out:
+	if (!read)
+		value_release(&v);
 	wb_entry_release(&e);
 	return rc;
 }

@@ -3,14 +3,14 @@
  * begins with its prefix whether it exists; one that is under way says so up to its last key.
  *
  * Ended ones are in the local store (the namespace `listed`, prefix -> when), so that they outlive
- * the mount; those under way are in memory (struct walk).
+ * the mount; those under way are in memory (walk.h).
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "backends/base/clock.h"
-#include "backends/writeback/internal.h"
 #include "backends/writeback/pack.h"
+#include "backends/writeback/walk.h"
 
 enum { ABSENT_SIZE = 16, LONG_AGO = 1 };
 
@@ -53,27 +53,6 @@ static bool listed(
 	return is_recent(wb, read_number(wb, &id, 0), now);
 }
 
-/* Whether a listing under way is past the key, or past everything that begins so. */
-static bool walked(struct writeback *wb, struct wb_ns *ns, const unsigned char *bytes, size_t len,
-	bool below, int64_t now)
-{
-	bool is = false;
-
-	lock_take(&wb->traffic);
-	for (const struct walk *w = ns->walks; w && !is; w = w->next) {
-		if (!w->upto_len || w->prefix_len > len ||
-			memcmp(w->prefix, bytes, w->prefix_len) != 0 ||
-			!is_recent(wb, w->began, now))
-			continue;
-		size_t both = len < w->upto_len ? len : w->upto_len;
-		int order = memcmp(bytes, w->upto, both);
-
-		is = order < 0 || (order == 0 && !below && len <= w->upto_len);
-	}
-	lock_drop(&wb->traffic);
-	return is;
-}
-
 bool wb_covers(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len, bool below,
 	int64_t now)
 {
@@ -88,7 +67,7 @@ bool wb_covers(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t
 	/* What begins with a name has all that is below it. */
 	if (below && len > 1 && listed(wb, ns, p, len - 1, now))
 		return true;
-	return (len && listed(wb, ns, p, len, now)) || walked(wb, ns, p, len, below, now);
+	return (len && listed(wb, ns, p, len, now)) || wb_walks_cover(wb, ns, p, len, below, now);
 }
 
 bool wb_was_whole(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len)
@@ -134,11 +113,16 @@ bool wb_is_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id 
 	return is_recent(wb, read_number(wb, &id, 0), now) || wb_is_removed(wb, ns, key, now);
 }
 
-bool wb_is_removed(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t now)
+int64_t wb_removed_until(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key)
 {
 	struct entry_id id = wb_key(ns->absent, key->bytes, key->len);
 
-	return read_number(wb, &id, 8) > now;
+	return read_number(wb, &id, 8);
+}
+
+bool wb_is_removed(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t now)
+{
+	return wb_removed_until(wb, ns, key) > now;
 }
 
 int wb_note_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t when,
@@ -189,27 +173,13 @@ static int forget_below(
 	}
 }
 
-/* Listings under way, too. */
-static void forget_walks(
-	struct writeback *wb, struct wb_ns *ns, const unsigned char *prefix, size_t len)
-{
-	lock_take(&wb->traffic);
-	for (struct walk *w = ns->walks; w; w = w->next) {
-		size_t both = len < w->prefix_len ? len : w->prefix_len;
-
-		if (!both || memcmp(w->prefix, prefix, both) == 0)
-			w->began = LONG_AGO;
-	}
-	lock_drop(&wb->traffic);
-}
-
 int wb_uncover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len)
 {
 	const unsigned char *p = prefix;
 	struct entry_id id = listed_id(ns, "", 0);
 	int rc = 0;
 
-	forget_walks(wb, ns, p, len);
+	wb_walks_forget(wb, ns, p, len);
 	for (size_t i = 0; i <= len && !rc; i++) {
 		if (i && p[i - 1] != (unsigned char)wb->opt.separator)
 			continue;

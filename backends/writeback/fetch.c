@@ -1,8 +1,7 @@
 /*
- * fetch.c - asking the remote store: pages of listings, and values with read-ahead.
+ * fetch.c - asking the remote store for values, with read-ahead.
  *
- * What somebody is asking for already, others wait for rather than ask again: a page by its walk's
- * `busy`, a value by its flight.
+ * What somebody is asking for already, others wait for rather than ask again (struct flight).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +11,6 @@
 #include "backends/writeback/internal.h"
 
 enum {
-	WALKS_MAX = 64,
 	AHEAD_BYTES = 20 << 20, /* of values that are known to be so large */
 	AHEAD_LOOKED_AT = 2000, /* keys looked at for what is to be read ahead */
 };
@@ -33,174 +31,6 @@ void wb_note_answer(struct writeback *wb, int rc)
 		log_info("the remote store answers again");
 	}
 	atomic_store(&wb->last_error, lost ? rc : 0);
-}
-
-/* --- listings --------------------------------------------------------------------------------- */
-
-static void walk_free(struct walk *w)
-{
-	free(w->cursor);
-	free(w);
-}
-
-void wb_fetch_free(struct wb_ns *ns)
-{
-	while (ns->walks) {
-		struct walk *w = ns->walks;
-
-		ns->walks = w->next;
-		walk_free(w);
-	}
-}
-
-static void walk_unlink(struct wb_ns *ns, struct walk *w)
-{
-	struct walk **at = &ns->walks;
-
-	while (*at != w)
-		at = &(*at)->next;
-	*at = w->next;
-}
-
-/* The listing under way of this prefix, made if there is none. Under `traffic`. */
-static struct walk *walk_get(struct wb_ns *ns, const void *prefix, size_t len)
-{
-	struct walk *idle = NULL;
-	unsigned n = 0;
-
-	for (struct walk *w = ns->walks; w; w = w->next, n++) {
-		if (w->prefix_len == len && (!len || memcmp(w->prefix, prefix, len) == 0))
-			return w;
-		if (!w->busy)
-			idle = w; /* the last in the list is the oldest */
-	}
-	if (n >= WALKS_MAX && idle) {
-		walk_unlink(ns, idle);
-		walk_free(idle);
-	}
-	struct walk *w = calloc(1, sizeof(*w));
-	if (!w)
-		return NULL;
-	if (len)
-		memcpy(w->prefix, prefix, len);
-	w->prefix_len = (uint16_t)len;
-	w->next = ns->walks;
-	ns->walks = w;
-	return w;
-}
-
-static bool walk_is_busy(const struct wb_ns *ns, const void *prefix, size_t len)
-{
-	for (const struct walk *w = ns->walks; w; w = w->next) {
-		if (w->busy && w->prefix_len == len && memcmp(w->prefix, prefix, len) == 0)
-			return true;
-	}
-	return false;
-}
-
-unsigned wb_note_miss(struct writeback *wb, struct wb_ns *ns, const void *dir, size_t len)
-{
-	unsigned misses = 0;
-
-	lock_take(&wb->traffic);
-	struct walk *w = walk_get(ns, dir, len);
-	if (w)
-		misses = ++w->misses;
-	lock_drop(&wb->traffic);
-	return misses;
-}
-
-/* All that begins like a name is known, and so what is below a directory of this name. */
-static int cover(struct writeback *wb, struct wb_ns *ns, const struct walk *w, int64_t asked)
-{
-	unsigned char below[STORE_KEY_MAX + 1];
-	size_t len = w->prefix_len;
-	int rc = wb_cover(wb, ns, w->prefix, len, asked);
-
-	if (rc || !len || len >= STORE_KEY_MAX ||
-		w->prefix[len - 1] == (unsigned char)wb->opt.separator)
-		return rc;
-	memcpy(below, w->prefix, len);
-	below[len] = (unsigned char)wb->opt.separator;
-	return wb_cover(wb, ns, below, len + 1, asked);
-}
-
-/* Takes the page in. Whether the listing has come to its end. */
-static int walk_take(struct writeback *wb, struct wb_ns *ns, struct walk *w,
-	const struct remote_name *after, struct remote_page *page, int64_t asked, bool *ended)
-{
-	struct remote_name prefix = {w->prefix, w->prefix_len};
-	int rc = wb_merge_page(wb, ns, page, after, &prefix, asked);
-
-	*ended = !page->cursor;
-	if (!rc && *ended)
-		rc = cover(wb, ns, w, asked);
-	lock_take(&wb->traffic);
-	free(w->cursor);
-	w->cursor = NULL;
-	if (!rc && !*ended) {
-		w->cursor = page->cursor;
-		page->cursor = NULL;
-		w->began = asked;
-		if (page->n) {
-			const struct remote_key *last = &page->keys[page->n - 1];
-
-			memcpy(w->upto, last->bytes, last->len);
-			w->upto_len = (uint16_t)last->len;
-		}
-	}
-	lock_drop(&wb->traffic);
-	return rc;
-}
-
-int wb_fetch_page(
-	struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len, struct want *want)
-{
-	unsigned char after_bytes[STORE_KEY_MAX];
-	struct remote_name name = {prefix, len}, after = {after_bytes, 0};
-	struct remote_page page = {0};
-	bool ended = false;
-
-	lock_take(&wb->traffic);
-	struct walk *w = walk_get(ns, prefix, len);
-	if (!w || w->busy) {
-		/* Somebody asks for this page: it will be looked at again. */
-		while (walk_is_busy(ns, prefix, len))
-			lock_wait(&wb->traffic, &wb->landed);
-		lock_drop(&wb->traffic);
-		return w ? 0 : -ENOMEM;
-	}
-	w->busy = true;
-	int64_t asked = clock_now();
-	if (w->cursor && asked - w->began >= wb->opt.max_age) { /* it has become old: anew */
-		free(w->cursor);
-		w->cursor = NULL;
-		w->upto_len = 0;
-	}
-	after.len = w->upto_len;
-	memcpy(after_bytes, w->upto, w->upto_len);
-	lock_drop(&wb->traffic);
-	/* The cursor is only changed by whoever has made the walk busy. */
-	int rc = wb->remote->ops->list(wb->remote, ns->id, &name, w->cursor, &after, &page);
-	wb_note_answer(wb, rc);
-	if (!rc) {
-		rc = walk_take(wb, ns, w, &after, &page, asked, &ended);
-		wb->remote->ops->page_release(&page);
-	}
-	lock_take(&wb->traffic);
-	w->busy = false;
-	if (want) {
-		want->complete = ended;
-		want->upto_len = w->upto_len;
-		memcpy(want->upto, w->upto, w->upto_len);
-	}
-	if (rc || ended) {
-		walk_unlink(ns, w);
-		walk_free(w);
-	}
-	pthread_cond_broadcast(&wb->landed);
-	lock_drop(&wb->traffic);
-	return rc;
 }
 
 /* --- values ----------------------------------------------------------------------------------- */

@@ -14,6 +14,8 @@ struct info {
 	bool sized; /* size and hash are known */
 	bool local; /* it is never uploaded under this name */
 	bool marked; /* the value begins with a byte order mark, which getting many at once may lose */
+	bool confirmed; /* since it was pinned, getting it has returned it: what getting returns counts
+			   again, and what listings say does not yet */
 	uint64_t size, hash; /* of the value */
 	int64_t seen; /* when the remote store last had the key, as far as anybody asked; 0: never */
 	int64_t read; /* when its value was last got from there; 0: never */

@@ -3,11 +3,12 @@
  *
  *   store.c      opening, closing, what is passed on     namespaces.c  titles and ids
  *   view.c       reading                                 apply.c       accepting changes
- *   prepare.c    what an operation needs                 fetch.c       asking for it
- *   merge.c      what the answers change here            coverage.c    what is known to be whole
+ *   prepare.c    what an operation needs                 fetch.c       asking for values
+ *   walk.c       asking for listings                     coverage.c    what is known to be whole
+ *   merge.c      what the answers change here            evict.c       making room
  *   upload.c     taking changes to the remote store      collect.c     what is to be sent next
  *   results.c    what became of it                       conflict.c    keeping what others wrote
- *   evict.c      making room                             notify.c      telling the filesystem
+ *   notify.c     telling the filesystem
  */
 #ifndef KVFS_WRITEBACK_INTERNAL_H
 #define KVFS_WRITEBACK_INTERNAL_H
@@ -24,28 +25,18 @@
 /* As a view's `now`: with what has expired. */
 #define NOW_NEVER INT64_MIN
 
-/* A listing of the remote store under way. */
-struct walk {
-	struct walk *next;
-	bool busy; /* somebody is asking for its next page */
-	unsigned misses; /* names below it that were asked for by themselves */
-	char *cursor;
-	int64_t began;
-	uint16_t prefix_len, upto_len; /* upto_len 0: nothing is known yet */
-	unsigned char prefix[STORE_KEY_MAX], upto[STORE_KEY_MAX];
-};
-
 /* A remote namespace. Never freed before the end. */
 struct wb_ns {
 	char id[REMOTE_ID_MAX + 1];
 	unsigned char *title; /* book; NULL: it has gone */
 	size_t title_len;
 	uint32_t keys, journal, listed, absent; /* numbers of local namespaces */
-	struct walk *walks; /* traffic */
+	struct walk *walks; /* traffic; the youngest first */
 	uint16_t ahead_len; /* traffic: up to where values were read ahead last; 0: nowhere */
 	unsigned char ahead[STORE_KEY_MAX];
 };
 
+struct walk; /* a listing under way: walk.h */
 struct flight; /* a value that is being fetched: fetch.c */
 struct notifier;
 
@@ -173,18 +164,23 @@ int wb_uncover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_
 bool wb_is_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t now);
 /* Removed by us so lately that the remote store may still show it. */
 bool wb_is_removed(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t now);
+/* Until when that counts; 0: it does not. */
+int64_t wb_removed_until(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key);
 int wb_note_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, int64_t when,
 	int64_t pinned);
 
-/* fetch.c: they wait for the remote store; without locks. */
+/* walk.c: the next page of a listing. It waits for the remote store; without locks. `want` (may be
+ * NULL) learns how far what begins with the prefix is known. */
 int wb_fetch_page(
 	struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len, struct want *want);
-int wb_fetch_values(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key);
-int wb_fetch_exactly(struct writeback *wb, struct wb_ns *ns, const struct remote_name *keys,
-	size_t n, bool background);
 void wb_fetch_free(struct wb_ns *ns);
 /* Counts a name of the directory that is asked for by itself: how many there were lately. */
 unsigned wb_note_miss(struct writeback *wb, struct wb_ns *ns, const void *dir, size_t len);
+
+/* fetch.c: they wait for the remote store; without locks. */
+int wb_fetch_values(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key);
+int wb_fetch_exactly(struct writeback *wb, struct wb_ns *ns, const struct remote_name *keys,
+	size_t n, bool background);
 void wb_note_answer(struct writeback *wb, int rc);
 
 /* merge.c */

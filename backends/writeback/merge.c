@@ -319,11 +319,13 @@ int wb_merge_page(struct writeback *wb, struct wb_ns *ns, const struct remote_pa
 
 static int merge_absent(struct merging *m, const struct entry_id *id, const struct wb_entry *e)
 {
-	if (is_pinned(m, e) || is_overtaken(m, e))
+	if ((is_pinned(m, e) && !e->info.confirmed) || is_overtaken(m, e))
 		return 0;
 	if (e->exists)
 		merging_remove(m, id);
-	return wb_note_absent(m->wb, m->ns, id, m->asked, 0);
+	/* An own removal stays pinned: a listing may be older than what getting says. */
+	int64_t pinned = wb_removed_until(m->wb, m->ns, id);
+	return wb_note_absent(m->wb, m->ns, id, m->asked, pinned > m->asked ? pinned : 0);
 }
 
 /* Whether the answer is known to have the same expiry and metadata. */
@@ -346,7 +348,8 @@ static int merge_found(struct merging *m, const struct entry_id *id, struct wb_e
 
 	if (is_overtaken(m, e) || (!e->exists && wb_is_removed(m->wb, m->ns, id, m->asked)))
 		return 0;
-	if (is_pinned(m, e) && !(same && same_attributes(e, v)))
+	bool ours = same && same_attributes(e, v);
+	if (is_pinned(m, e) && !e->info.confirmed && !ours)
 		return 0;
 	if (!e->exists)
 		e->rec = new_record(m->wb);
@@ -361,7 +364,9 @@ static int merge_found(struct merging *m, const struct entry_id *id, struct wb_e
 			e->rec.mtime = e->rec.ctime;
 	}
 	bool have = same && e->info.cached;
-	e->info = (struct info){.seen = m->asked, .read = m->asked};
+	int64_t pinned = is_pinned(m, e) && ours ? e->info.pinned : 0;
+	e->info = (struct info){
+		.seen = m->asked, .read = m->asked, .pinned = pinned, .confirmed = pinned != 0};
 	wb_info_value(&e->info, v->value);
 	return merging_put(m, id, &e->rec, &e->info, have ? NULL : v->value, !same || changed);
 }

@@ -108,6 +108,7 @@ static int note_success(struct writeback *wb, struct parcel *p, const struct jou
 	if (e.exists && p->j.op == JOURNAL_PUT) {
 		e.info.seen = e.info.read = now;
 		e.info.pinned = pinned;
+		e.info.confirmed = false;
 		rc = wb_put_change(&id, &e.rec, &e.info, NULL, &changes[n++], &joined, &memory);
 	} else if (!e.exists) {
 		rc = wb_note_absent(wb, p->ns, &id, now, pinned);

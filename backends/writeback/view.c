@@ -44,7 +44,8 @@ void wb_view_end(struct view *v)
 
 bool wb_is_fresh(struct writeback *wb, const struct info *i, bool journaled, int64_t now)
 {
-	return journaled || i->local || info_is_own(i) || (i->pinned > now && i->sized) ||
+	return journaled || i->local || info_is_own(i) ||
+		(i->pinned > now && !i->confirmed && i->sized) ||
 		(i->sized && i->read + wb->opt.max_age > now && i->read <= now);
 }
 
@@ -63,7 +64,7 @@ static void entry_journal(struct view *v, const struct wb_ns *ns, const struct e
 	out->fresh_until = 0;
 	if (!out->pending && !info->local && !info_is_own(info)) {
 		out->fresh_until = info->read + v->wb->opt.max_age;
-		if (info->pinned > out->fresh_until)
+		if (!info->confirmed && info->pinned > out->fresh_until)
 			out->fresh_until = info->pinned;
 	}
 }

@@ -1,0 +1,175 @@
+/*
+ * test_writeback_fresh.c - how old what is known may be, and whose word counts.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "backends/base/clock.h"
+#include "tests/unit/wb_kit.h"
+
+static const char *asked(struct wbk *k)
+{
+	return fake_log(&k->remote);
+}
+
+static int get_exactly(struct wbk *k, const char *key)
+{
+	struct remote_name name = {(const unsigned char *)key, strlen(key)};
+
+	return wb_fetch_exactly(k->wb, k->ns, &name, 1, false);
+}
+
+/* Getting a value and listing it may be answered by different servers, one of which is behind. */
+static void test_removed_here_and_still_listed(void **state)
+{
+	struct wbk *k = *state;
+
+	fake_put(&k->remote, "gone", "v");
+	assert_int_equal(wbk_list(k, ""), 0);
+	fake_freeze(&k->remote);
+	wbk_remove(k, "gone");
+	wbk_upload(k);
+	fake_thaw(&k->remote);
+	assert_int_equal(get_exactly(k, "gone"), 0);
+	assert_string_equal(wbk_keys(k), "");
+	k->remote.stale = true;
+	wbk_advance(61);
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_string_equal(wbk_keys(k), "");
+	wbk_advance(61); /* that has been enough */
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_string_equal(wbk_keys(k), "gone");
+}
+
+static void test_made_here_and_not_listed(void **state)
+{
+	struct wbk *k = *state;
+
+	fake_freeze(&k->remote);
+	wbk_put(k, "new", "v");
+	wbk_upload(k);
+	fake_thaw(&k->remote);
+	assert_int_equal(get_exactly(k, "new"), 0);
+	k->remote.stale = true;
+	wbk_advance(61);
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_string_equal(wbk_keys(k), "new");
+	/* What getting says counts again, since it has returned what was written. */
+	fake_thaw(&k->remote);
+	fake_put(&k->remote, "new", "other");
+	assert_int_equal(wbk_value(k, "new"), 0);
+	assert_string_equal(wbk_shown(k, "new"), "other");
+}
+
+static void fill(struct wbk *k, const char *prefix, int n)
+{
+	char key[32];
+
+	for (int i = 0; i < n; i++) {
+		snprintf(key, sizeof(key), "%s%02d", prefix, i);
+		fake_put(&k->remote, key, "v");
+	}
+}
+
+/* What a listing says is as old as the page that said it. */
+static void test_a_listing_that_takes_long(void **state)
+{
+	struct wbk *k = *state;
+	struct want want = {0};
+	char from[STORE_KEY_MAX + 1] = "";
+
+	k->remote.page_size = 2;
+	fill(k, "d/", 20);
+	for (int page = 0; page < 10; page++) { /* one page in 10 s */
+		assert_int_equal(wbk_list_from(k, "d/", from, &want), 0);
+		memcpy(from, want.upto, want.upto_len);
+		from[want.upto_len] = '\0';
+		int64_t now = clock_now();
+		bool ended = page == 9;
+		assert_int_equal(want.complete, ended);
+		assert_int_equal(wb_covers(k->wb, k->ns, "d/00", 4, false, now), page < 6);
+		if (page >= 1 && !ended)
+			assert_true(wb_covers(k->wb, k->ns, "d/02", 4, false, now) == (page < 7));
+		if (!ended)
+			assert_true(wb_covers(k->wb, k->ns, from, strlen(from), false, now));
+		assert_true(wb_covers(k->wb, k->ns, "d/00", 4, false, NOW_NEVER));
+		wbk_advance(10);
+	}
+	asked(k);
+	assert_false(wb_covers(k->wb, k->ns, "d/", 2, true, clock_now()));
+	assert_true(wb_was_whole(k->wb, k->ns, "d/", 2));
+}
+
+/* A listing of more that is at a directory goes on where the directory's own would begin. */
+static void test_a_listing_within_another(void **state)
+{
+	struct wbk *k = *state;
+
+	k->remote.page_size = 10;
+	fill(k, "a", 4);
+	fill(k, "d/", 25);
+	fill(k, "e", 25);
+	struct want want;
+	assert_int_equal(wbk_list_from(k, "", "", &want), 0);
+	assert_int_equal(wbk_list(k, "d/"), 0);
+	assert_string_equal(asked(k), "list ; more ; more ");
+	assert_int_equal(wbk_name(k, "d/none", "d/none/"), 0);
+	assert_int_equal(wbk_list(k, "d/"), 0);
+	assert_string_equal(asked(k), "");
+	wbk_reopen(k);
+	asked(k);
+	assert_int_equal(wbk_list(k, "d/"), 0); /* it is known for good */
+	assert_string_equal(asked(k), "");
+	wbk_advance(61);
+	assert_int_equal(wbk_list(k, "d/"), 0);
+	assert_string_equal(asked(k), "list d/; more d/; more d/");
+}
+
+/* --- what is uploaded ------------------------------------------------------------------------- */
+
+static struct wbk *reading; /* whose local store is read next */
+static int (*read_value)(struct store *, const struct entry_id *, int64_t, struct value *);
+
+/* Somebody changes the key between the two looks at it, if that can be. */
+static int change_and_read(
+	struct store *st, const struct entry_id *id, int64_t now, struct value *out)
+{
+	struct wbk *k = reading;
+
+	if (k && id->ns == k->ns->keys && lock_try(&k->wb->book) == 0) {
+		lock_drop(&k->wb->book);
+		reading = NULL;
+		wbk_put_with(k, "a", "second", 0, "{\"n\":2}");
+	}
+	return read_value(st, id, now, out);
+}
+
+static void test_value_and_attributes_belong_together(void **state)
+{
+	struct wbk *k = *state;
+
+	wbk_put_with(k, "a", "first", 0, "{\"n\":1}");
+	wbk_advance(2);
+	read_value = k->keeping.read;
+	k->keeping.read = change_and_read;
+	reading = k;
+	wbk_pass(k);
+	reading = NULL;
+	const struct fake_item *i = fake_find(&k->remote, "a");
+	assert_non_null(i);
+	assert_string_equal(i->metadata, strcmp(i->value, "first") ? "{\"n\":2}" : "{\"n\":1}");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		wbk_test(test_removed_here_and_still_listed),
+		wbk_test(test_made_here_and_not_listed),
+		wbk_test(test_a_listing_that_takes_long),
+		wbk_test(test_a_listing_within_another),
+		wbk_test(test_value_and_attributes_belong_together),
+	};
+
+	return wbk_run("write-back cache: freshness", tests, sizeof(tests) / sizeof(tests[0]));
+}
