@@ -73,6 +73,7 @@ struct entry {
 			       static; NULL: nothing is wrong */
 	/* Stores behind a cache only: */
 	bool partial; /* its size and value are not known now: store_ops.prepare() finds them out */
+	uint64_t version; /* of the value: another one where its bytes are others; 0: not known */
 	int64_t fresh_until; /* nanoseconds since the epoch; 0: until it is changed */
 	bool uploading;
 };

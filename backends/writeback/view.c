@@ -61,6 +61,7 @@ static void entry_journal(struct view *v, const struct wb_ns *ns, const struct e
 	if (!rc && j.failed)
 		out->failed = journal_reason(j.error);
 	out->partial = !info->sized;
+	out->version = !info->sized ? 0 : info->hash ? info->hash : 1;
 	out->fresh_until = 0;
 	if (!out->pending && !info->local && !info_is_own(info)) {
 		out->fresh_until = info->read + v->wb->opt.max_age;

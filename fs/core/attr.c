@@ -144,13 +144,14 @@ int attr_get(struct fs *fs, const struct entry_id *id, struct node *n, int64_t n
 }
 
 /* Copies the last attributes of an unlinked node. -ENOENT: it is not unlinked. */
-static int gone_record(struct fs *fs, struct node *n, struct loaded *l)
+static int gone_record(struct fs *fs, struct node *n, struct loaded *l, bool *left)
 {
 	int rc = -ENOENT;
 
 	lock_take(&fs->nodes.lock);
 	if (n->gone) {
 		*l = (struct loaded){.rec = n->gone->rec, .size = n->gone->size};
+		*left = n->gone->left;
 		rc = 0;
 	}
 	lock_drop(&fs->nodes.lock);
@@ -171,9 +172,11 @@ static int getattr_now(struct fs *fs, struct node *n, bool locked, struct fs_att
 {
 	struct node_id id;
 	struct loaded l;
+	bool left;
 
-	if (gone_record(fs, n, &l) == 0) {
+	if (gone_record(fs, n, &l, &left) == 0) {
 		gone_attr(fs, n, &l, attr);
+		attr->st.st_nlink = left; /* the key is there */
 		return 0;
 	}
 	int rc = node_get_id(&fs->nodes, n, &id);
@@ -223,7 +226,8 @@ static void record_set(struct record *rec, const struct stat *to, unsigned what)
 static int setattr_gone(struct fs *fs, struct node *n, const struct stat *to, unsigned what)
 {
 	struct loaded l;
-	int rc = gone_record(fs, n, &l);
+	bool left;
+	int rc = gone_record(fs, n, &l, &left);
 
 	if (rc)
 		return rc;

@@ -167,6 +167,7 @@ int entry_load_in(
 		l.uploading = e.uploading;
 		l.failed = e.failed;
 		l.fresh_until = e.fresh_until;
+		l.version = e.version;
 	}
 	if (bare) {
 		l.rec.xattrs = NULL;

@@ -19,6 +19,7 @@ struct loaded {
 	bool uploading;
 	const char *failed; /* why it will not be uploaded; static */
 	int64_t fresh_until; /* nanoseconds since the epoch; 0: until it is changed */
+	uint64_t version; /* behind a cache: of its value; 0: not known */
 };
 
 /* The attributes of an entry at `now`. -ENOENT: it does not exist (a directory: nothing makes it

@@ -7,6 +7,7 @@
 #include "backends/base/clock.h"
 #include "fs/core/entry.h"
 #include "fs/core/handle.h"
+#include "fs/core/version.h"
 
 /* Values up to here are kept for those who looked a file up before it was removed, and open it
  * after. */
@@ -320,11 +321,11 @@ void file_prefetch(struct fs *fs, const struct entry_id *id)
 		node_unref(&fs->nodes, n);
 }
 
-/* Lets the content be the store's again. Under f->lock. */
-static void file_drop_content(struct open_file *f)
+void file_drop_content(struct open_file *f)
 {
 	blob_unref(f->blob);
 	f->blob = NULL;
+	f->version = 0;
 	f->drops++;
 }
 
@@ -345,6 +346,7 @@ int file_make_writable(struct open_file *f)
 void file_touch(struct open_file *f)
 {
 	f->dirty = true;
+	f->version = 0;
 	f->changes++;
 	f->mtime = f->ctime = clock_timespec(clock_now());
 }
@@ -498,6 +500,7 @@ static int file_store_locked(struct fs *fs, struct node *n, struct open_file *f)
 	loaded_release(&l);
 	if (rc)
 		return rc;
+	version_note(fs, &id.id, f);
 	note_stored(fs, n);
 	file_settled(f);
 	f->held = false;
@@ -526,7 +529,7 @@ void file_let_go(struct fs *fs, struct node *n, struct open_file *f)
 	if (node_get_id(&fs->nodes, n, &id)) /* unlinked: it lives here only */
 		return;
 	lock_take(&f->lock);
-	if (!f->dirty)
+	if (!f->dirty && !f->version)
 		file_drop_content(f);
 	lock_drop(&f->lock);
 }

@@ -24,6 +24,7 @@ struct open_file {
 	struct lock lock;
 	struct blob *blob; /* the content, where it is not the store's */
 	unsigned drops; /* how often it became the store's again */
+	uint64_t version; /* behind a cache: of the store's value that `blob` is; 0: of none */
 	bool dirty; /* the store has not been given it yet */
 	struct handle *handles; /* through which it is open */
 	/* Changes of the content are counted: all, those before the store was last given it, up to
@@ -112,7 +113,11 @@ void file_touch(struct open_file *f);
 /* What is dirty will not be stored. Whoever calls it says so. */
 void file_give_up(struct open_file *f);
 
-/* From now on everybody reads what the store has, if it has it. The caller holds fs.change. */
+/* Lets the content be the store's again. Under f->lock. */
+void file_drop_content(struct open_file *f);
+
+/* From now on everybody reads what the store has, if it has it; behind a cache, unless that is what
+ * they have. The caller holds fs.change. */
 void file_let_go(struct fs *fs, struct node *n, struct open_file *f);
 
 /* Changes the size. `h`: through this handle, so that the store is told at its close; NULL: it is

@@ -9,12 +9,20 @@
 #include "fs/core/negatives.h"
 #include "fs/core/tree.h"
 #include "fs/core/vanish.h"
+#include "fs/core/version.h"
 
 struct foreign {
 	struct fs *fs;
 	struct lock lock;
 	pthread_cond_t looked;
 	unsigned long looks; /* under `lock` */
+	struct left_node *left; /* under `lock` */
+};
+
+/* A node that was left behind, by the name that leads to another now. */
+struct left_node {
+	struct left_node *next;
+	struct node_id id;
 };
 
 /* One look at what others changed. */
@@ -104,6 +112,46 @@ static void key_became_dir(struct fs *fs, const struct entry_id *key)
 		vanish_name(fs, key, false);
 }
 
+void foreign_note_left(struct foreign *f, const struct entry_id *id)
+{
+	struct left_node *l = f ? malloc(sizeof(*l)) : NULL;
+
+	if (!l) /* the kernel finds out when it looks again */
+		return;
+	memcpy(l->id.bytes, id->bytes, id->len);
+	l->id.id = *id;
+	l->id.id.bytes = l->id.bytes;
+	lock_take(&f->lock);
+	l->next = f->left;
+	f->left = l;
+	lock_drop(&f->lock);
+}
+
+static struct left_node *take_left(struct foreign *f)
+{
+	lock_take(&f->lock);
+	struct left_node *list = f->left;
+	f->left = NULL;
+	lock_drop(&f->lock);
+	return list;
+}
+
+/* Tells the kernel that names lead to other nodes now, with `tell`, and frees the list. Every answer
+ * that could still say otherwise has been given. */
+static void tell_left(struct fs *fs, struct left_node *list, bool tell)
+{
+	while (list) {
+		struct left_node *l = list;
+
+		list = l->next;
+		if (tell) {
+			vanish_name(fs, &l->id.id, false);
+			vanish_name(fs, &l->id.id, true);
+		}
+		free(l);
+	}
+}
+
 /* Before anything else, and before answers are waited for, since one of them may wait for this:
  * what is open keeps its content. */
 static void look_at_open(void *arg, struct node *n)
@@ -111,10 +159,31 @@ static void look_at_open(void *arg, struct node *n)
 	struct look *look = arg;
 	struct node_id id;
 
-	if (n->file && node_get_id(&look->fs->nodes, n, &id) == 0 && id.id.kind == ENTRY_KEY &&
-		look->fs->st->ops->foreign_compare(look->what, &id.id) == FOREIGN_GONE &&
-		key_removed(look, n, &id.id))
-		removed_add(look, &id.id);
+	if (!n->file || node_get_id(&look->fs->nodes, n, &id) || id.id.kind != ENTRY_KEY)
+		return;
+	switch (look->fs->st->ops->foreign_compare(look->what, &id.id)) {
+	case FOREIGN_GONE:
+		if (key_removed(look, n, &id.id))
+			removed_add(look, &id.id);
+		break;
+	case FOREIGN_CHANGED:
+		version_leave(look->fs, n);
+		break;
+	case FOREIGN_SAME:
+		break;
+	}
+}
+
+/* What is open behind a cache has its own version, and so have the kernel's pages of it. */
+static void changed(struct fs *fs, struct node *n)
+{
+	bool own = fs->st->ops->prepare && n->file;
+
+	if (version_leave(fs, n))
+		return;
+	if (!own)
+		file_forget_clean(fs, n);
+	fs->notify->inode(fs->notify_arg, n, !own);
 }
 
 static void look_at_node(void *arg, struct node *n)
@@ -136,8 +205,7 @@ static void look_at_node(void *arg, struct node *n)
 			vanish_key(fs, &id.id);
 		return;
 	case FOREIGN_CHANGED:
-		file_forget_clean(fs, n);
-		fs->notify->inode(fs->notify_arg, n, true);
+		changed(fs, n);
 		break;
 	case FOREIGN_SAME:
 		break;
@@ -174,7 +242,9 @@ static void foreign_changed(void *arg, struct foreign_change *what)
 	pthread_cond_broadcast(&f->looked);
 	lock_drop(&f->lock);
 	fs_dirs_changed(fs);
+	struct left_node *left = take_left(f);
 	fs_answers_drain(fs);
+	tell_left(fs, left, true);
 	while (look.removed) {
 		struct removed_id *r = look.removed;
 
@@ -184,6 +254,10 @@ static void foreign_changed(void *arg, struct foreign_change *what)
 	}
 	node_each(&fs->nodes, look_at_node, &look);
 	negatives_each(fs->negatives, look_at_negative, &look);
+	left = take_left(f); /* opened, or left behind by who opened it, in between */
+	if (left)
+		fs_answers_drain(fs);
+	tell_left(fs, left, true);
 }
 
 void foreign_wait(struct foreign *f)
@@ -220,6 +294,7 @@ void foreign_stop(struct fs *fs, struct foreign *f)
 	if (!f)
 		return;
 	fs->st->ops->watch(fs->st, NULL, NULL);
+	tell_left(fs, take_left(f), false);
 }
 
 void foreign_free(struct foreign *f)

@@ -8,6 +8,7 @@
 #ifndef KVFS_FOREIGN_H
 #define KVFS_FOREIGN_H
 
+struct entry_id;
 struct fs;
 struct foreign;
 
@@ -16,6 +17,10 @@ int foreign_start(struct fs *fs, struct foreign **out);
  * fine. */
 void foreign_stop(struct fs *fs, struct foreign *f);
 void foreign_free(struct foreign *f); /* stopped, or NULL */
+
+/* The node of this key was left behind (version.h). The kernel is told when the store has told what
+ * brought this about. NULL is fine. */
+void foreign_note_left(struct foreign *f, const struct entry_id *id);
 
 /* Waits until the watch has looked once more, or a second has passed. NULL is fine. */
 void foreign_wait(struct foreign *f);

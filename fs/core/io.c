@@ -16,19 +16,28 @@
 #include "fs/core/handle.h"
 #include "fs/core/tree.h"
 #include "fs/core/vanish.h"
+#include "fs/core/version.h"
 
-/* What is left of an unlinked file. -ESTALE makes the kernel look its name up again. */
-static int open_gone(struct fs *fs, struct node *n)
+/* What is left of an unlinked file. -ESTALE makes the kernel look its name up again. The name of one
+ * that was left behind (version.h) leads to another: who comes back all the same has opened it by a
+ * descriptor, and may read it. */
+static int open_gone(struct fs *fs, struct node *n, bool writing, uint32_t pid)
 {
 	lock_take(&fs->nodes.lock);
-	int rc = n->file || (n->gone && n->gone->blob) ? 0 : -ESTALE;
+	struct gone *g = n->gone;
+	int rc = n->file || (g && g->blob) ? 0 : -ESTALE;
+	if (!rc && g && g->left && (writing || !pid || g->sent_back != pid)) {
+		g->sent_back = pid;
+		rc = -ESTALE;
+	}
 	lock_drop(&fs->nodes.lock);
 	return rc;
 }
 
 /* Whether `n` may be opened: it may have expired, or been removed, since the kernel looked it up.
  */
-static int open_check(struct fs *fs, struct node *n, struct entry *e, bool *known)
+static int open_check(
+	struct fs *fs, struct node *n, const struct handle *h, struct entry *e, bool *known)
 {
 	struct node_id id;
 	struct view *v;
@@ -37,7 +46,7 @@ static int open_check(struct fs *fs, struct node *n, struct entry *e, bool *know
 	int rc = node_get_id(&fs->nodes, n, &id);
 
 	if (rc)
-		return open_gone(fs, n);
+		return open_gone(fs, n, h->writing, h->opener);
 	rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
 	if (rc)
 		return rc;
@@ -47,13 +56,18 @@ static int open_check(struct fs *fs, struct node *n, struct entry *e, bool *know
 	return rc == -ENOENT ? -ESTALE : rc;
 }
 
+/* What is to be read, behind a cache (version.h). */
+enum content { CONTENT_NONE, CONTENT_NEWEST, CONTENT_ANY };
+
 /* An open file of `n` with the caller as one user more. Who opens a file that is being removed gets
- * what it was: its content is taken while it is open. `keep`: what it holds is needed. */
-static int open_node(struct fs *fs, struct node *n, bool writing, bool keep, struct open_file **out)
+ * what it was: its content is taken while it is open. */
+static int open_node(struct fs *fs, struct node *n, const struct handle *h, enum content what,
+	struct open_file **out)
 {
+	bool writing = h->writing;
 	struct rebind_check check = {0};
 	struct open_file *f = NULL;
-	struct entry e;
+	struct entry e = {0};
 	bool known;
 	int rc;
 
@@ -62,24 +76,20 @@ static int open_node(struct fs *fs, struct node *n, bool writing, bool keep, str
 			file_drop(fs, n, writing);
 		f = NULL;
 		rebind_look(fs, &check);
-		rc = open_check(fs, n, &e, &known);
+		rc = open_check(fs, n, h, &e, &known);
 		if (!rc)
 			rc = file_acquire(fs, n, writing, &f);
 	} while (rebind_disturbed(fs, &check));
 	if (rc)
 		return rc;
+	if (what != CONTENT_NONE && S_ISREG(e.rec.mode))
+		rc = version_take(fs, n, f, what == CONTENT_ANY);
+	if (rc) {
+		file_drop(fs, n, writing);
+		return rc;
+	}
 	if (known)
 		file_know(fs, n, &e.rec, e.size);
-	/* Behind a cache the value may be replaced, or given up, at any time: it is read to its end
-	 * as it is now. */
-	if (keep && fs->st->ops->prepare && S_ISREG(e.rec.mode)) {
-		rc = file_lock_content(fs, n, f);
-		if (rc) {
-			file_drop(fs, n, writing);
-			return rc;
-		}
-		lock_drop(&f->lock);
-	}
 	*out = f;
 	return 0;
 }
@@ -93,9 +103,12 @@ int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uin
 
 	if (rc)
 		return rc;
-	writing |= truncate;
-	struct handle *h = handle_new(writing, pid);
-	rc = h ? open_node(fs, n, writing, !truncate, &f) : -ENOMEM;
+	struct handle *h = handle_new(writing || truncate, pid);
+	rc = h ? open_node(fs, n, h, truncate ? CONTENT_NONE : CONTENT_NEWEST, &f) : -ENOMEM;
+	/* Where it cannot be left behind, it is one file for all who have it open. */
+	if (rc == -ESTALE && fs->st->ops->prepare && !version_leave(fs, n) &&
+		!version_is_left(fs, n))
+		rc = open_node(fs, n, h, CONTENT_ANY, &f);
 	if (rc) {
 		free(h);
 		blob_unref(empty);
@@ -250,7 +263,7 @@ bool fs_content_is_new(struct fs *fs, struct node *n)
 		return false;
 	if (node_get_id(&fs->nodes, n, &id) || entry_load(fs, &id.id, clock_now(), &l))
 		return true;
-	int64_t at = clock_ns(l.rec.ctime);
+	int64_t at = l.version ? (int64_t)l.version : clock_ns(l.rec.ctime);
 	loaded_release(&l);
 	return atomic_exchange(&n->content_at, at) != at;
 }

@@ -24,6 +24,8 @@ struct gone {
 	struct record rec; /* owns its xattrs */
 	uint64_t size;
 	struct blob *blob; /* its content; NULL where it was large and nobody had it open */
+	bool left; /* others have replaced its content (version.h) */
+	uint32_t sent_back; /* left: the thread that last opened it and was told to look again */
 };
 
 struct node {
@@ -42,7 +44,7 @@ struct node {
 	uint32_t added, added_max; /* and no more files than this have been put into it */
 	uint64_t stored; /* fs.stores, when the store was last given its content */
 	_Atomic int64_t
-		content_at; /* behind a cache: ctime of the content when it was opened last */
+		content_at; /* behind a cache: what content it was that was opened last */
 	bool negatives; /* the kernel may know of names that are absent here */
 	bool moving; /* it is in a struct node_moves */
 };

@@ -122,7 +122,7 @@ class Writing(RemoteTest):
     def test_rm(self):
         self.many(LARGE, "r/{:05d}")
         m = self.mount()
-        with self.asked(list=LARGE // 1000 + 1, bulk_delete=1):
+        with self.asked(list=LARGE // 1000, bulk_delete=1):
             run("rm", "-r", m / "r", timeout=150)
             self.uploaded(m, 60)
         self.assertEqual(self.content(), {})

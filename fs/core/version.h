@@ -1,0 +1,33 @@
+/*
+ * version.h - behind a cache: which version of a value an open file is.
+ *
+ * Others may replace a value at any time. As with a file over which another is renamed, who has the
+ * old one open reads it to its end: its node is left behind, with the content that it has, and the
+ * name leads to a new node. So the kernel's pages and sizes, which belong to a node, never mix two
+ * versions.
+ *
+ * A file that somebody has open for writing is not left behind, since what is written to it is to
+ * become the key's value: it stays one file for all who have it open or open it now, with the content
+ * that it had, until its last writer has closed it.
+ */
+#ifndef KVFS_VERSION_H
+#define KVFS_VERSION_H
+
+#include "fs/core/file.h"
+
+/* The caller, a user of `f`, is to read one version to its end: the newest that is known here, or with
+ * `any` what those have who have it open already. -ESTALE: `f` is an older one. Where the store is its
+ * own, nothing happens. */
+int version_take(struct fs *fs, struct node *n, struct open_file *f, bool any);
+
+/* The store has been given the content of `f`. Under fs.change and f->lock. */
+void version_note(struct fs *fs, const struct entry_id *id, struct open_file *f);
+
+/* Leaves the node behind, if it is open, to read only, and the store has another version: true. Who
+ * tells the kernel is foreign.c. Without locks. */
+bool version_leave(struct fs *fs, struct node *n);
+
+/* Whether the node was left behind. */
+bool version_is_left(struct fs *fs, struct node *n);
+
+#endif
