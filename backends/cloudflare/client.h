@@ -193,7 +193,8 @@ enum client_via {
 };
 
 struct client_value {
-	int error; /* 0 or -errno; all else is zero unless 0 */
+	int error; /* 0 or -errno; all else is zero unless 0, but for `given_up` */
+	bool given_up; /* -EAGAIN, since it would have to be asked for by itself */
 	enum client_via via;
 	struct blob *value; /* the caller's reference */
 	int64_t expiration;
@@ -211,9 +212,10 @@ int client_get(struct client *c, const char *ns, const struct client_name *keys,
 
 /* The same by bulk get with metadata: ceil(n / CLIENT_BULK_GET_MAX) requests, more where values are
  * together too large, and one more for each value that may not have survived as text. Keys that are
- * given twice are asked for twice. */
+ * given twice are asked for twice. `ahead` (NULL: none): where it is set the value is not worth a request
+ * of its own; it ends with -EAGAIN then, which is no error of the whole. */
 int client_bulk_get(struct client *c, const char *ns, const struct client_name *keys, size_t n,
-	enum client_priority prio, struct client_value *out);
+	const bool *ahead, enum client_priority prio, struct client_value *out);
 
 /* Writing. */
 

@@ -67,11 +67,13 @@ static int get_part(struct remote *r, const char *ns, const struct remote_name *
 {
 	struct client_name names[REMOTE_GET_MAX] = {0};
 	size_t which[REMOTE_GET_MAX], count = 0;
+	bool ahead[REMOTE_GET_MAX];
 
 	for (size_t i = 0; i < n; i++) {
 		if (out[i].exact != exact)
 			continue;
 		names[count] = (struct client_name){keys[i].bytes, keys[i].len};
+		ahead[count] = out[i].ahead;
 		which[count++] = i;
 	}
 	if (!count)
@@ -80,13 +82,15 @@ static int get_part(struct remote *r, const char *ns, const struct remote_name *
 	if (!values)
 		return -ENOMEM;
 	int rc = exact ? client_get(client(r), ns, names, count, prio, values)
-		       : client_bulk_get(client(r), ns, names, count, prio, values);
+		       : client_bulk_get(client(r), ns, names, count, ahead, prio, values);
 	for (size_t i = 0; i < count; i++) {
 		struct client_value *v = &values[i];
 
 		*any = *any || v->error == 0 || v->error == -ENOENT;
 		out[which[i]] = (struct remote_value){
 			.exact = exact,
+			.ahead = ahead[i],
+			.alone = v->given_up || (!v->error && v->via != CLIENT_VIA_BULK),
 			.error = v->error,
 			.value = v->value,
 			.expiration = v->expiration,

@@ -290,13 +290,26 @@ static int run_bulk_gets(struct bulk_gets *b, size_t n)
 	return ranges ? call_run(b->c, &b->job) : 0;
 }
 
+/* Gives up what would have to be got raw and is not worth it. */
+static void give_up_ahead(const bool *ahead, size_t n, bool *raw, struct client_value *out)
+{
+	for (size_t i = 0; ahead && i < n; i++) {
+		if (!ahead[i] || !raw[i])
+			continue;
+		raw[i] = false;
+		client_value_release(out + i);
+		out[i].error = -EAGAIN;
+		out[i].given_up = true;
+	}
+}
+
 static bool any(const bool *flags, size_t n)
 {
 	return n && memchr(flags, true, n);
 }
 
 int client_bulk_get(struct client *c, const char *ns, const struct client_name *keys, size_t n,
-	enum client_priority prio, struct client_value *out)
+	const bool *ahead, enum client_priority prio, struct client_value *out)
 {
 	struct client_name *good = calloc(n + 1, sizeof(*good));
 	size_t *index = calloc(n + 1, sizeof(*index));
@@ -319,11 +332,19 @@ int client_bulk_get(struct client *c, const char *ns, const struct client_name *
 		memset(out, 0, n * sizeof(*out));
 	if (rc == 0)
 		rc = run_bulk_gets(&b, sift(keys, n, out, good, index));
+	if (rc == 0)
+		give_up_ahead(ahead, n, b.raw, out);
 	if (rc == 0 && any(b.raw, n))
 		rc = get_some(c, ns, keys, n, b.raw, prio, out);
 	free(good);
 	free(index);
 	free(b.raw);
 	free(b.todo);
-	return rc ? all_failed(out, n, rc) : first_error(out, n);
+	if (rc)
+		return all_failed(out, n, rc);
+	for (size_t i = 0; i < n && !rc; i++) {
+		if (out[i].error != -ENOENT && !(ahead && ahead[i] && out[i].error == -EAGAIN))
+			rc = out[i].error;
+	}
+	return rc;
 }

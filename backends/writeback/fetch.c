@@ -12,6 +12,7 @@
 
 enum {
 	AHEAD_BYTES = 20 << 20, /* of values that are known to be so large */
+	ALONE_MAX = 15, /* values got ahead by a request each */
 	AHEAD_LOOKED_AT = 2000, /* keys looked at for what is to be read ahead */
 };
 
@@ -50,11 +51,13 @@ struct batch {
 	unsigned char bytes[REMOTE_GET_MAX][STORE_KEY_MAX];
 };
 
-static void batch_add(struct batch *b, const unsigned char *bytes, size_t len, bool exact)
+static void batch_add(
+	struct batch *b, const unsigned char *bytes, size_t len, bool exact, bool ahead)
 {
 	memcpy(b->bytes[b->n], bytes, len);
 	b->names[b->n] = (struct remote_name){b->bytes[b->n], len};
 	b->values[b->n].exact = exact;
+	b->values[b->n].ahead = ahead;
 	b->n++;
 }
 
@@ -115,9 +118,9 @@ static bool course_next(struct course *c, const unsigned char *prefix, size_t pr
 	return false;
 }
 
-/* Whether somebody reads one value after the other: this one is the next after those that were read
- * ahead last. */
-static bool is_next(struct course *c, const struct entry_id *key)
+/* Whether somebody reads one value after the other: this one is the next that is wanted after where
+ * `trail` is. */
+static bool is_next(struct course *c, const struct trail *trail, const struct entry_id *key)
 {
 	struct writeback *wb = c->wb;
 	unsigned char after[STORE_KEY_MAX];
@@ -125,8 +128,8 @@ static bool is_next(struct course *c, const struct entry_id *key)
 	struct info info;
 
 	lock_take(&wb->traffic);
-	size_t len = c->ns->ahead_len;
-	memcpy(after, c->ns->ahead, len);
+	size_t len = trail->len;
+	memcpy(after, trail->at, len);
 	lock_drop(&wb->traffic);
 	if (!len)
 		return false;
@@ -135,27 +138,105 @@ static bool is_next(struct course *c, const struct entry_id *key)
 		memcmp(id.bytes, key->bytes, id.len) == 0;
 }
 
+/* Under `traffic`. */
+static void trail_set(struct trail *t, const void *bytes, size_t len)
+{
+	if (len)
+		memcpy(t->at, bytes, len);
+	t->len = (uint16_t)len;
+}
+
+/* How many of those that take a request each are worth to be got with this one: twice as many each
+ * time that somebody reads in order. */
+static unsigned run_length(struct course *c, const struct entry_id *key)
+{
+	bool next = is_next(c, &c->ns->alone, key);
+
+	lock_take(&c->wb->traffic);
+	unsigned run = next ? 2 * c->ns->run + 1 : 0;
+	c->ns->run = run < ALONE_MAX ? run : ALONE_MAX;
+	run = c->ns->run;
+	lock_drop(&c->wb->traffic);
+	return run;
+}
+
+/* Up to where values were got. */
 static void note_ahead(struct writeback *wb, struct wb_ns *ns, const struct batch *b)
 {
-	const struct remote_name *last = &b->names[b->n - 1];
-
 	lock_take(&wb->traffic);
-	memcpy(ns->ahead, last->bytes, last->len);
-	ns->ahead_len = (uint16_t)last->len;
+	for (size_t i = 0; i < b->n; i++) {
+		const struct remote_value *v = &b->values[i];
+
+		if (v->alone && v->error != -EAGAIN)
+			trail_set(&ns->alone, b->names[i].bytes, b->names[i].len);
+		if (!v->exact)
+			trail_set(&ns->ahead, b->names[i].bytes, b->names[i].len);
+	}
 	lock_drop(&wb->traffic);
 }
 
-/* What is to be asked for together with `key`, in the order of a listing: what follows it in its
- * directory, and below that; and what follows the directory too, for who goes through all of it. */
+/* Whether the directory was listed last, after that in which it is: somebody goes through all of a
+ * tree, and will go on after it. */
+static bool is_walked(struct course *c, const unsigned char *dir, size_t len)
+{
+	char sep = c->wb->opt.separator;
+	size_t above = len ? len - 1 : 0;
+
+	while (above && dir[above - 1] != (unsigned char)sep)
+		above--;
+	lock_take(&c->wb->traffic);
+	const struct trail *last = &c->ns->listed_last, *before = &c->ns->listed_before;
+	bool is = len && c->ns->lists >= 2 && last->len == len && memcmp(last->at, dir, len) == 0 &&
+		before->len == above && memcmp(before->at, dir, above) == 0;
+	lock_drop(&c->wb->traffic);
+	return is;
+}
+
+void wb_note_listed(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len)
+{
+	lock_take(&wb->traffic);
+	if (ns->lists == 0 || ns->listed_last.len != len ||
+		memcmp(ns->listed_last.at, prefix, len) != 0) {
+		ns->listed_before = ns->listed_last;
+		trail_set(&ns->listed_last, prefix, len);
+		ns->lists += ns->lists < 2;
+	}
+	lock_drop(&wb->traffic);
+}
+
+/* What is to be asked for together with the first of the batch, in the order of a listing. One that
+ * takes a request of its own brings only others of its kind along, as many as `run`. */
+static void course_gather(
+	struct course *c, const struct entry_id *key, size_t dir, unsigned run, struct batch *b)
+{
+	bool alone = b->values[0].exact;
+	uint64_t total = 0;
+	struct entry_id id;
+	struct info info;
+
+	course_begin(c, key->bytes, key->len);
+	while (b->n < REMOTE_GET_MAX && (run || !alone) &&
+		course_next(c, key->bytes, alone ? 0 : dir, &id, &info)) {
+		bool exact = info.marked || info.alone;
+
+		if ((alone && !exact) || (exact && !run))
+			continue;
+		total += info.size;
+		if (total > AHEAD_BYTES)
+			break;
+		batch_add(b, id.bytes, id.len, exact, !run);
+		run -= run > 0;
+	}
+}
+
+/* What follows in the directory, and below that; and what follows the directory too, for who goes
+ * through all of it. */
 static int read_ahead(
 	struct writeback *wb, struct wb_ns *ns, const struct entry_id *key, struct batch *b)
 {
 	struct store *local = wb->local;
 	struct course c = {.wb = wb, .ns = ns, .now = clock_now()};
 	size_t dir = key->len;
-	uint64_t total = 0;
-	struct entry_id id;
-	struct info info;
 	int rc = local->ops->view_begin(local, c.now, &c.v);
 
 	if (rc)
@@ -164,19 +245,12 @@ static int read_ahead(
 		dir--;
 	rc = local->ops->scan_open(c.v, ns->keys, ENTRY_KEY, &c.s);
 	if (!rc) {
-		if (is_next(&c, key))
+		if (is_next(&c, &ns->ahead, key) || is_walked(&c, key->bytes, dir))
 			dir = 0;
-		course_begin(&c, key->bytes, key->len);
-		while (b->n < REMOTE_GET_MAX && course_next(&c, key->bytes, dir, &id, &info)) {
-			total += info.size;
-			if (total > AHEAD_BYTES)
-				break;
-			batch_add(b, id.bytes, id.len, info.marked);
-		}
+		course_gather(&c, key, dir, run_length(&c, key), b);
 		local->ops->scan_close(c.s);
 	}
 	local->ops->view_end(c.v);
-	note_ahead(wb, ns, b);
 	return rc;
 }
 
@@ -208,6 +282,7 @@ static bool batch_depart(struct writeback *wb, const struct wb_ns *ns, struct ba
 		if (is_flying(wb, ns, b->names[i].bytes, b->names[i].len))
 			continue;
 		b->values[n].exact = b->values[i].exact;
+		b->values[n].ahead = b->values[i].ahead;
 		b->names[n++] = b->names[i];
 	}
 	b->n = n;
@@ -241,15 +316,15 @@ static void values_release(struct remote_value *values, size_t n)
 	}
 }
 
-/* Whether the value that is known begins with a byte order mark. */
-static bool is_marked(struct writeback *wb, const struct entry_id *key)
+/* Whether getting many at once is known not to bring the value as it is. */
+static bool is_exact(struct writeback *wb, const struct entry_id *key)
 {
 	struct wb_entry e;
 
 	if (wb_entry_get(wb, key, &e))
 		return false;
 	wb_entry_release(&e);
-	return e.info.marked;
+	return e.info.marked || e.info.alone;
 }
 
 static int batch_fly(struct writeback *wb, struct wb_ns *ns, struct batch *b, bool background)
@@ -261,6 +336,8 @@ static int batch_fly(struct writeback *wb, struct wb_ns *ns, struct batch *b, bo
 	if (rc)
 		return rc;
 	rc = wb_merge_values(wb, ns, b->names, b->values, b->n, asked);
+	if (!background)
+		note_ahead(wb, ns, b);
 	int first = b->values[0].error;
 	values_release(b->values, b->n);
 	return rc || first == -ENOENT ? rc : first;
@@ -273,7 +350,7 @@ int wb_fetch_values(struct writeback *wb, struct wb_ns *ns, const struct entry_i
 
 	if (rc)
 		return rc;
-	batch_add(b, key->bytes, key->len, is_marked(wb, key));
+	batch_add(b, key->bytes, key->len, is_exact(wb, key), false);
 	rc = read_ahead(wb, ns, key, b);
 	if (!rc && batch_depart(wb, ns, b)) {
 		rc = batch_fly(wb, ns, b, false);
@@ -294,7 +371,7 @@ int wb_fetch_exactly(struct writeback *wb, struct wb_ns *ns, const struct remote
 		for (size_t k = i; k < n && b->n < REMOTE_GET_MAX; k++) {
 			struct entry_id id = wb_key(ns->keys, keys[k].bytes, keys[k].len);
 
-			batch_add(b, keys[k].bytes, keys[k].len, is_marked(wb, &id));
+			batch_add(b, keys[k].bytes, keys[k].len, is_exact(wb, &id), false);
 		}
 		rc = batch_fly(wb, ns, b, background);
 	}

@@ -16,6 +16,7 @@ enum {
 	LOCAL = 4,
 	MARKED = 8,
 	CONFIRMED = 16,
+	ALONE = 32,
 	SIZE = 2 + 5 * 8,
 	NAME_LEN = sizeof(NAME) - 1,
 	HEAD = 1 + NAME_LEN + 4, /* of an attribute in a packed list (record.h) */
@@ -36,6 +37,7 @@ void info_split(struct record *rec, struct info *out)
 		i.local = flags & LOCAL;
 		i.marked = flags & MARKED;
 		i.confirmed = flags & CONFIRMED;
+		i.alone = flags & ALONE;
 		i.size = unpack_number(&u, 8);
 		i.hash = unpack_number(&u, 8);
 		i.seen = (int64_t)unpack_number(&u, 8);
@@ -62,7 +64,7 @@ int info_join(
 	p = pack_number(p,
 		(info->cached ? CACHED : 0u) | (info->sized ? SIZED : 0u) |
 			(info->local ? LOCAL : 0u) | (info->marked ? MARKED : 0u) |
-			(info->confirmed ? CONFIRMED : 0u),
+			(info->confirmed ? CONFIRMED : 0u) | (info->alone ? ALONE : 0u),
 		1);
 	p = pack_number(p, info->size, 8);
 	p = pack_number(p, info->hash, 8);

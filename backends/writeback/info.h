@@ -14,6 +14,7 @@ struct info {
 	bool sized; /* size and hash are known */
 	bool local; /* it is never uploaded under this name */
 	bool marked; /* the value begins with a byte order mark, which getting many at once may lose */
+	bool alone; /* getting many at once does not bring the value's bytes */
 	bool confirmed; /* since it was pinned, getting it has returned it: what getting returns counts
 			   again, and what listings say does not yet */
 	uint64_t size, hash; /* of the value */

@@ -25,6 +25,12 @@
 /* As a view's `now`: with what has expired. */
 #define NOW_NEVER INT64_MIN
 
+/* A place in the order of the keys; len 0: none. */
+struct trail {
+	uint16_t len;
+	unsigned char at[STORE_KEY_MAX];
+};
+
 /* A remote namespace. Never freed before the end. */
 struct wb_ns {
 	char id[REMOTE_ID_MAX + 1];
@@ -32,8 +38,12 @@ struct wb_ns {
 	size_t title_len;
 	uint32_t keys, journal, listed, absent; /* numbers of local namespaces */
 	struct walk *walks; /* traffic; the youngest first */
-	uint16_t ahead_len; /* traffic: up to where values were read ahead last; 0: nowhere */
-	unsigned char ahead[STORE_KEY_MAX];
+	/* All below: traffic. */
+	struct trail ahead; /* up to where values were got many at once */
+	struct trail alone; /* ... with a request each, */
+	unsigned run; /* of which so many were got ahead */
+	struct trail listed_last, listed_before; /* the directories that somebody has listed */
+	unsigned lists; /* of these, 0 to 2 */
 };
 
 struct walk; /* a listing under way: walk.h */
@@ -179,6 +189,8 @@ unsigned wb_note_miss(struct writeback *wb, struct wb_ns *ns, const void *dir, s
 
 /* fetch.c: they wait for the remote store; without locks. */
 int wb_fetch_values(struct writeback *wb, struct wb_ns *ns, const struct entry_id *key);
+/* Somebody lists the directory. */
+void wb_note_listed(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len);
 int wb_fetch_exactly(struct writeback *wb, struct wb_ns *ns, const struct remote_name *keys,
 	size_t n, bool background);
 void wb_note_answer(struct writeback *wb, int rc);

@@ -10,6 +10,7 @@
 
 #include "backends/base/clock.h"
 #include "backends/base/log.h"
+#include "backends/base/utf8.h"
 #include "backends/writeback/internal.h"
 
 static const char METADATA[] = "user.kv.metadata";
@@ -339,6 +340,14 @@ static bool same_attributes(const struct wb_entry *e, const struct remote_value 
 		(!own || (len == v->metadata_len && memcmp(own, v->metadata, len) == 0));
 }
 
+/* Whether getting many at once may bring it. */
+static bool is_text(struct blob *value)
+{
+	const unsigned char *bytes = blob_data(value);
+
+	return !blob_size(value) || (bytes && utf8_is_valid(bytes, (size_t)blob_size(value)));
+}
+
 static int merge_found(struct merging *m, const struct entry_id *id, struct wb_entry *e,
 	const struct remote_value *v)
 {
@@ -364,11 +373,23 @@ static int merge_found(struct merging *m, const struct entry_id *id, struct wb_e
 			e->rec.mtime = e->rec.ctime;
 	}
 	bool have = same && e->info.cached;
+	/* One that was got alone may be another than it was when others had to be. */
+	bool alone = v->exact ? e->info.alone && (same || !is_text(v->value)) : v->alone;
 	int64_t pinned = is_pinned(m, e) && ours ? e->info.pinned : 0;
 	e->info = (struct info){
 		.seen = m->asked, .read = m->asked, .pinned = pinned, .confirmed = pinned != 0};
 	wb_info_value(&e->info, v->value);
+	e->info.alone = alone;
 	return merging_put(m, id, &e->rec, &e->info, have ? NULL : v->value, !same || changed);
+}
+
+/* It was not worth a request of its own. */
+static int merge_alone(struct merging *m, const struct entry_id *id, struct wb_entry *e)
+{
+	if (!e->exists || e->info.alone)
+		return 0;
+	e->info.alone = true;
+	return merging_put(m, id, &e->rec, &e->info, NULL, false);
 }
 
 /* Attributes were changed here of a value that is not here: it is what the answer says, and all that
@@ -399,7 +420,9 @@ static int merge_value(
 		return rc;
 	struct journal j;
 	if (journal_get(m->wb->local, m->ns->journal, &id, &j) == 0)
-		rc = merge_below_journal(m, &id, &e, &j, v);
+		rc = v->error == -EAGAIN ? 0 : merge_below_journal(m, &id, &e, &j, v);
+	else if (!is_ours(m, &id, &e) && v->error == -EAGAIN)
+		rc = merge_alone(m, &id, &e);
 	else if (!is_ours(m, &id, &e))
 		rc = v->error ? merge_absent(m, &id, &e) : merge_found(m, &id, &e, v);
 	wb_entry_release(&e);
@@ -414,7 +437,9 @@ int wb_merge_values(struct writeback *wb, struct wb_ns *ns, const struct remote_
 
 	lock_take(&wb->book);
 	for (size_t i = 0; i < n && !rc; i++) {
-		if (values[i].error == 0 || values[i].error == -ENOENT)
+		bool answered = values[i].error == 0 || values[i].error == -ENOENT;
+
+		if (answered || (values[i].error == -EAGAIN && values[i].alone))
 			rc = merge_value(&m, &keys[i], &values[i]);
 	}
 	if (!rc)

@@ -194,6 +194,7 @@ static int prepare_list(struct writeback *wb, struct wb_ns *ns, struct want *wan
 {
 	want->complete = false;
 	want->upto_len = 0;
+	wb_note_listed(wb, ns, want->prefix, want->prefix_len);
 	for (int round = 0; round < ROUNDS_MAX * 64; round++) {
 		int64_t now = clock_now();
 

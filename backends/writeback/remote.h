@@ -44,8 +44,10 @@ struct remote_name {
 };
 
 struct remote_value {
-	bool exact; /* set by the caller: it is wanted by a way that keeps a byte order mark, which
-		       need not know metadata and expiration */
+	bool exact; /* set by the caller: it is wanted by a way that keeps every byte, which need not
+		       know metadata and expiration */
+	bool ahead; /* set by the caller: it is not worth a request of its own; -EAGAIN then */
+	bool alone; /* it takes, or took, a request of its own */
 	int error; /* 0, -ENOENT, ...; the rest is set where it is 0 */
 	struct blob *value; /* a reference of the caller's */
 	int64_t expiration;
@@ -77,7 +79,7 @@ struct remote_ops {
 	void (*page_release)(struct remote_page *page);
 
 	/* Up to REMOTE_GET_MAX values, with metadata and expiration. 0 where out[] is filled. Before,
-	 * all of it is zero but `exact`. */
+	 * all of it is zero but `exact` and `ahead`. */
 	int (*get)(struct remote *r, const char *ns, const struct remote_name *keys, size_t n,
 		bool background, struct remote_value *out);
 

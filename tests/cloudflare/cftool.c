@@ -273,7 +273,7 @@ static int do_get(const char *ns, char **args, size_t n, bool bulk)
 
 	for (size_t i = 0; i < n; i++)
 		keys[i].key = unhex(args[i], &keys[i].len);
-	int rc = bulk ? client_bulk_get(client, ns, keys, n, prio, out)
+	int rc = bulk ? client_bulk_get(client, ns, keys, n, NULL, prio, out)
 		      : client_get(client, ns, keys, n, prio, out);
 	for (size_t i = 0; i < n; i++) {
 		if (out[i].error)
@@ -366,7 +366,7 @@ static int work_once(struct worker *w, int round)
 	blob_unref(item.value);
 	if (rc == 0)
 		rc = round % 2 ? client_get(client, w->ns, &name, 1, prio, &value)
-			       : client_bulk_get(client, w->ns, &name, 1, prio, &value);
+			       : client_bulk_get(client, w->ns, &name, 1, NULL, prio, &value);
 	if (rc == 0 && (value.error || blob_size(value.value) != name.len))
 		rc = value.error ? value.error : -EBADMSG;
 	client_value_release(&value);

@@ -67,7 +67,7 @@ class Reading(RemoteTest):
     def test_grep(self):
         self.many(1000, "g/{:03d}/k")
         m = self.mount()
-        with self.asked(list=1, bulk_get=-11):
+        with self.asked(list=1, bulk_get=10):
             run("grep", "-r", "value 77$", m.root)
 
     def test_binary_values(self):
@@ -79,6 +79,15 @@ class Reading(RemoteTest):
             self.assertEqual({k: read(m / k) for k in pairs}, pairs)
         with self.asked():
             self.assertEqual({k: read(m / k) for k in pairs}, pairs)
+
+    def test_one_binary_value(self):
+        self.fill({b"b%03d" % i: bytes([i, 255, 0, 128]) * 50 for i in range(150)})
+        m = self.mount()
+        os.listdir(m.root)
+        with self.asked(bulk_get=1, get=1):
+            read(m / "b070")
+        with self.asked(get=1):
+            read(m / "b120")
 
     def test_what_is_absent(self):
         self.many(50, "a/k{}")

@@ -320,11 +320,20 @@ static int get(struct remote *r, const char *ns, const struct remote_name *keys,
 		size_t at = place(answers(f), ns, key, &found);
 		const struct fake_item *k = found ? &answers(f)->list[at] : NULL;
 
-		out[i] = (struct remote_value){.error = -ENOENT};
+		bool exact = out[i].exact, ahead = out[i].ahead;
+
+		out[i] = (struct remote_value){.error = -ENOENT, .exact = exact, .ahead = ahead};
 		if (is_refused(f, &keys[i]))
 			out[i].error = f->refusal;
 		if (is_refused(f, &keys[i]) || !k || is_gone(k))
 			continue;
+		bool binary = memchr(k->value, '\xff', k->len) != NULL;
+		out[i].alone = binary || exact;
+		if (binary && !exact && ahead) {
+			out[i].error = -EAGAIN;
+			continue;
+		}
+		f->raws += out[i].alone;
 		out[i].error = blob_new_copy(f->arg, k->value, k->len, &out[i].value);
 		out[i].expiration = k->expiration;
 		out[i].metadata_known = !f->raw;

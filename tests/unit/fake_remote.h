@@ -38,6 +38,7 @@ struct fake {
 	size_t page_size; /* keys of a page */
 	unsigned empty_pages; /* so many pages before the first are empty */
 	bool raw; /* get tells no metadata */
+	unsigned raws; /* values that took a request each: with a byte 0xff, or wanted exactly */
 	bool disorder; /* pages come in the wrong order */
 	int fail; /* -errno of every call */
 	const char *refused; /* this key is refused ... */

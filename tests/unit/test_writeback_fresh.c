@@ -126,6 +126,93 @@ static void test_a_listing_within_another(void **state)
 	assert_string_equal(asked(k), "list d/; more d/; more d/");
 }
 
+/* --- reading ahead ------------------------------------------------------------------------------ */
+
+/* A value that is no text takes a request of its own, which only what is asked for is worth, and what
+ * is being read in order. */
+static void test_binary_values_ahead(void **state)
+{
+	struct wbk *k = *state;
+	char key[8];
+
+	k->remote.page_size = 60;
+	for (int i = 0; i < 40; i++) {
+		snprintf(key, sizeof(key), "b%02d", i);
+		fake_put(&k->remote, key, "\xff");
+	}
+	fake_put(&k->remote, "b07", "text");
+	assert_int_equal(wbk_list(k, ""), 0);
+	asked(k);
+	assert_int_equal(wbk_value(k, "b05"), 0);
+	assert_int_equal(k->remote.raws, 1);
+	asked(k);
+	assert_int_equal(wbk_value(k, "b20"), 0);
+	assert_string_equal(asked(k), "get b20"); /* it is known to be none */
+	assert_int_equal(wbk_value(k, "b07"), 0); /* has come along */
+	assert_string_equal(asked(k), "");
+	assert_int_equal(wbk_value(k, "b21"), 0);
+	assert_string_equal(asked(k), "get b21 b22");
+	assert_int_equal(wbk_value(k, "b22"), 0);
+	assert_int_equal(wbk_value(k, "b23"), 0);
+	assert_string_equal(asked(k), "get b23 b24 b25 b26");
+	assert_int_equal(wbk_value(k, "b35"), 0);
+	assert_string_equal(asked(k), "get b35");
+	for (int i = 0; i < 40; i++) {
+		snprintf(key, sizeof(key), "b%02d", i);
+		assert_int_equal(wbk_value(k, key), 0);
+		assert_string_equal(wbk_shown(k, key), i == 7 ? "text" : "\xff");
+	}
+	assert_int_equal(k->remote.raws, 39);
+}
+
+/* What was no text may become one, and the other way round. */
+static void test_what_is_binary_changes(void **state)
+{
+	struct wbk *k = *state;
+
+	fake_put(&k->remote, "a", "\xff");
+	fake_put(&k->remote, "b", "text");
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_int_equal(wbk_value(k, "a"), 0);
+	wbk_advance(61);
+	fake_put(&k->remote, "a", "text");
+	fake_put(&k->remote, "b", "\xff");
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_int_equal(wbk_value(k, "a"), 0);
+	assert_int_equal(wbk_value(k, "b"), 0);
+	assert_string_equal(wbk_shown(k, "a"), "text");
+	assert_string_equal(wbk_shown(k, "b"), "\xff");
+	wbk_advance(61);
+	assert_int_equal(wbk_list(k, ""), 0);
+	asked(k);
+	unsigned raws = k->remote.raws;
+	assert_int_equal(wbk_value(k, "a"), 0);
+	assert_int_equal(k->remote.raws, raws);
+	assert_int_equal(wbk_value(k, "b"), 0);
+	assert_int_equal(k->remote.raws, raws + 1);
+}
+
+/* Who goes through a tree of small folders gets what follows them too. */
+static void test_small_folders(void **state)
+{
+	struct wbk *k = *state;
+	char key[16];
+
+	for (int i = 0; i < 30; i++) {
+		snprintf(key, sizeof(key), "g/%02d/k", i);
+		fake_put(&k->remote, key, "v");
+	}
+	assert_int_equal(wbk_list(k, "g/"), 0);
+	assert_int_equal(wbk_list(k, "g/10/"), 0);
+	asked(k);
+	assert_int_equal(wbk_value(k, "g/20/k"), 0);
+	assert_string_equal(asked(k), "get g/20/k");
+	assert_int_equal(wbk_value(k, "g/10/k"), 0);
+	assert_int_equal(wbk_value(k, "g/29/k"), 0);
+	assert_string_equal(wbk_shown(k, "g/29/k"), "v");
+	assert_true(strstr(asked(k), "; ") == NULL);
+}
+
 /* --- what is uploaded ------------------------------------------------------------------------- */
 
 static struct wbk *reading; /* whose local store is read next */
@@ -168,6 +255,9 @@ int main(void)
 		wbk_test(test_made_here_and_not_listed),
 		wbk_test(test_a_listing_that_takes_long),
 		wbk_test(test_a_listing_within_another),
+		wbk_test(test_binary_values_ahead),
+		wbk_test(test_what_is_binary_changes),
+		wbk_test(test_small_folders),
 		wbk_test(test_value_and_attributes_belong_together),
 	};
 
