@@ -53,17 +53,44 @@ static bool listed(
 	return is_recent(wb, read_number(wb, &id, 0), now);
 }
 
+size_t wb_stem(const struct writeback *wb, const void *bytes, size_t len)
+{
+	const unsigned char *p = bytes;
+
+	for (size_t i = 1; i < len && p[i - 1] != (unsigned char)wb->opt.separator; i++) {
+		if (p[i] == (unsigned char)wb->opt.separator)
+			return 0;
+		if (p[i] >= '0' && p[i] <= '9')
+			return p[0] >= '0' && p[0] <= '9' ? 0 : i;
+	}
+	return 0;
+}
+
+/* Whether a directory that the name is in is known to be whole, or all names in one of them that begin
+ * like the name there. */
+static bool listed_above(struct writeback *wb, const struct wb_ns *ns, const unsigned char *p,
+	size_t len, int64_t now)
+{
+	for (size_t at = 0, next; at < len; at = next) {
+		size_t stem = wb_stem(wb, p + at, len - at);
+
+		if (stem && listed(wb, ns, p, at + stem, now))
+			return true;
+		for (next = at; next < len && p[next] != (unsigned char)wb->opt.separator;)
+			next++;
+		if (next < len && listed(wb, ns, p, ++next, now))
+			return true;
+	}
+	return false;
+}
+
 bool wb_covers(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len, bool below,
 	int64_t now)
 {
 	const unsigned char *p = bytes;
 
-	if (listed(wb, ns, "", 0, now))
+	if (listed(wb, ns, "", 0, now) || listed_above(wb, ns, p, len, now))
 		return true;
-	for (size_t i = 0; i < len; i++) {
-		if (p[i] == (unsigned char)wb->opt.separator && listed(wb, ns, p, i + 1, now))
-			return true;
-	}
 	/* What begins with a name has all that is below it. */
 	if (below && len > 1 && listed(wb, ns, p, len - 1, now))
 		return true;
@@ -180,9 +207,7 @@ int wb_uncover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_
 	int rc = 0;
 
 	wb_walks_forget(wb, ns, p, len);
-	for (size_t i = 0; i <= len && !rc; i++) {
-		if (i && p[i - 1] != (unsigned char)wb->opt.separator)
-			continue;
+	for (size_t i = 0; i <= len && !rc; i++) { /* whatever it begins with */
 		id = listed_id(ns, p, i);
 		if (read_number(wb, &id, 0))
 			rc = put_numbers(wb, &id, LONG_AGO, 0, 8);

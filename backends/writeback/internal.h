@@ -166,6 +166,9 @@ int wb_prepare(struct store *base, struct want *want);
 /* coverage.c: what is known to be whole. With or without `book`. `now` NOW_NEVER: whenever it was. */
 bool wb_covers(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len, bool below,
 	int64_t now);
+/* The bytes of a name at the beginning of `bytes` before its number: what others begin with that are
+ * asked for next where names are counted. 0: it has none, or begins with it. */
+size_t wb_stem(const struct writeback *wb, const void *bytes, size_t len);
 /* It has been known to be whole, however long ago: what is shown where nobody answers. */
 bool wb_was_whole(struct writeback *wb, struct wb_ns *ns, const void *bytes, size_t len);
 int wb_cover(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len, int64_t when);

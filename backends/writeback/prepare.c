@@ -3,7 +3,8 @@
  * possible.
  *
  * A name. What begins like it is asked for, which is the key and what is below a directory of that
- * name, a thousand keys at once. Where other names in its directory were asked for before, the
+ * name, a thousand keys at once; where it has a number, what begins like it up to there, in the hope
+ * that its neighbours are among them, who will be asked for next. Where other names in its directory were asked for before, the
  * directory's own listing is moved on instead, so that it is whole in the end and answers for all.
  *
  * While the remote store does not answer, what is here is shown however old it is, and nobody waits
@@ -13,11 +14,12 @@
 #include <stdlib.h>
 
 #include "backends/base/clock.h"
-#include "backends/writeback/internal.h"
+#include "backends/writeback/walk.h"
 
 enum {
 	ROUNDS_MAX = 64, /* of looking again, for others may answer meanwhile */
 	PATIENCE = 1, /* names asked for one by one before a directory's listing is moved on */
+	PATIENCE_LARGE = 4, /* ... where its first page will hardly have the name */
 };
 
 static bool has_below(struct writeback *wb, struct wb_ns *ns, const void *prefix, size_t len)
@@ -125,9 +127,13 @@ static int ask_for_name(struct writeback *wb, struct wb_ns *ns, const struct wan
 		dir--;
 	while (dir && name[dir - 1] != (unsigned char)wb->opt.separator)
 		dir--;
-	if (wb_note_miss(wb, ns, name, dir) > PATIENCE) {
+	size_t stem = dir + wb_stem(wb, name + dir, len - dir);
+	unsigned misses = wb_note_miss(wb, ns, name, dir);
+	bool large = misses <= PATIENCE_LARGE && wb_walks_know_large(wb, ns, name, dir);
+	if ((misses > PATIENCE && !large) ||
+		(misses == 1 && stem > dir && !wb_walk_has_begun(wb, ns, name, stem))) {
 		int64_t now = clock_now();
-		int rc = wb_fetch_page(wb, ns, name, dir, NULL);
+		int rc = wb_fetch_page(wb, ns, name, misses > PATIENCE ? dir : stem, NULL);
 
 		if (rc || (knows_key(wb, ns, want, now) && knows_dir(wb, ns, want, now)))
 			return rc;

@@ -42,7 +42,7 @@ class Reading(RemoteTest):
     def test_read_without_listing(self):
         pairs = self.many(300)
         m = self.mount()
-        with self.asked(list=2, bulk_get=4):
+        with self.asked(list=1, bulk_get=3):
             self.assertEqual({k: read(m / k) for k in pairs}, pairs)
 
     def test_one_folder_of_many(self):
@@ -63,6 +63,37 @@ class Reading(RemoteTest):
         os.listdir(n / "a/b/c/d")
         with self.asked(bulk_get=1):
             self.assertEqual(read(n / "a/b/c/d/e"), b"deep")
+
+    def test_deep_file_of_many(self):
+        pairs = self.many(LARGE, "r/{:05d}")
+        self.fill({b"r/%02d/%03d/k" % (i, j): b"%d" % i for i in range(10) for j in range(30)})
+        m = self.mount()
+        with self.asked(list=1, bulk_get=1):
+            self.assertEqual(read(m / "r/00005"), pairs[b"r/00005"])
+        n = self.mount(cache="other")
+        with self.asked(list=2, bulk_get=1):
+            self.assertEqual(read(n / "r/07/011/k"), b"7")
+
+    def test_some_of_many(self):
+        """Names that nothing is known of, in a folder too large for a page."""
+        self.many(LARGE, "k{:05d}x")
+        m = self.mount()
+        with self.asked(list=1, bulk_get=1):
+            self.assertTrue(os.path.exists(m / "k00000x"))
+        with self.asked(list=-4, bulk_get=1):
+            self.assertTrue(os.path.exists(m / f"k{LARGE - 1:05d}x"))
+            self.assertFalse(os.path.exists(m / f"k{LARGE - 1:05d}y"))
+        with self.asked(list=-2 * LARGE // 1000, bulk_get=-40):
+            for i in range(0, LARGE, LARGE // 40):
+                self.assertTrue(os.path.exists(m / f"k{i:05d}x"))
+
+    def test_names_without_numbers(self):
+        names = [a + b + "name" for a in "abcdefgh" for b in "lmnopqrs"]
+        self.fill({n.encode(): n.encode() for n in names})
+        m = self.mount()
+        with self.asked(list=2, bulk_get=2):
+            for n in names:
+                self.assertEqual(read(m / n), n.encode())
 
     def test_grep(self):
         self.many(1000, "g/{:03d}/k")
@@ -135,6 +166,14 @@ class Writing(RemoteTest):
             run("rm", "-r", m / "r", timeout=150)
             self.uploaded(m, 60)
         self.assertEqual(self.content(), {})
+
+    def test_mv_folder_of_many(self):
+        self.many(LARGE, "r/{:05d}")
+        m = self.mount()
+        with self.asked(list=LARGE // 1000 + 1, bulk_get=LARGE // 100, bulk_put=1, bulk_delete=1):
+            os.rename(m / "r", m / "s")
+            self.uploaded(m, 60)
+        self.assertEqual(len(self.content()), LARGE)
 
     def test_mv_folder(self):
         self.many(1000, "r/{:05d}")

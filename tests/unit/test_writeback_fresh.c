@@ -126,6 +126,32 @@ static void test_a_listing_within_another(void **state)
 	assert_string_equal(asked(k), "list d/; more d/; more d/");
 }
 
+/* --- names -------------------------------------------------------------------------------------- */
+
+static void test_names_with_numbers(void **state)
+{
+	struct wbk *k = *state;
+
+	fill(k, "d/k", 20);
+	fake_put(&k->remote, "d/other", "v");
+	assert_int_equal(wbk_name(k, "d/k05", "d/k05/"), 0);
+	assert_string_equal(asked(k), "list d/k");
+	assert_int_equal(wbk_name(k, "d/k19", "d/k19/"), 0);
+	assert_int_equal(wbk_name(k, "d/k77", "d/k77/"), 0);
+	assert_int_equal(wbk_name(k, "d/k7/none", "d/k7/none/"), 0);
+	assert_string_equal(asked(k), "");
+	assert_true(wb_covers(k->wb, k->ns, "d/k7/", 5, true, clock_now()));
+	assert_false(wb_covers(k->wb, k->ns, "d/other", 7, false, clock_now()));
+	struct entry_id one = wbk_key(k, "d/k05");
+	assert_int_equal(k->st->ops->control(k->st, CONTROL_REFRESH, &one), 0);
+	assert_false(wb_covers(k->wb, k->ns, "d/k05", 5, false, clock_now()));
+	assert_int_equal(wb_stem(k->wb, "a1", 2), 1);
+	assert_int_equal(wb_stem(k->wb, "1a", 2), 0);
+	assert_int_equal(wb_stem(k->wb, "07", 2), 0);
+	assert_int_equal(wb_stem(k->wb, "ab/1", 4), 0);
+	assert_int_equal(wb_stem(k->wb, "", 0), 0);
+}
+
 /* --- reading ahead ------------------------------------------------------------------------------ */
 
 /* A value that is no text takes a request of its own, which only what is asked for is worth, and what
@@ -255,6 +281,7 @@ int main(void)
 		wbk_test(test_made_here_and_not_listed),
 		wbk_test(test_a_listing_that_takes_long),
 		wbk_test(test_a_listing_within_another),
+		wbk_test(test_names_with_numbers),
 		wbk_test(test_binary_values_ahead),
 		wbk_test(test_what_is_binary_changes),
 		wbk_test(test_small_folders),
