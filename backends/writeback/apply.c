@@ -276,8 +276,11 @@ static int add_put(struct writeback *wb, struct group *g, const struct wb_ns *ns
 		info->cached = info->sized = c->hold;
 		info->hash = c->hold ? wb_hash_blob(NULL) : 0;
 	}
-	if (c->value)
+	if (c->value) {
 		wb_info_value(info, c->value);
+		wb_note_kept(wb, info->size);
+		wb_note_use(wb, ns, c->id.bytes, c->id.len);
+	}
 	int rc = group_put(g, c, &rec, info);
 	if (rc)
 		return rc;
@@ -585,6 +588,7 @@ int wb_move_tree(struct store *base, const struct entry_id *from, const struct e
 	expect_upload(wb, journals);
 	if (!rc)
 		rc = wb->local->ops->sync(wb->local, UINT64_MAX);
+	wb_note_tree(wb, false);
 	moves_release(&m);
 	return rc;
 }

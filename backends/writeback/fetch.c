@@ -355,6 +355,8 @@ int wb_fetch_values(struct writeback *wb, struct wb_ns *ns, const struct entry_i
 	if (!rc && batch_depart(wb, ns, b)) {
 		rc = batch_fly(wb, ns, b, false);
 		batch_land(wb, b);
+		wb_note_use(wb, ns, key->bytes, key->len); /* after those that came along */
+		wb_evict(wb);
 	}
 	free(b);
 	return rc;

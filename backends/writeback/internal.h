@@ -50,6 +50,8 @@ struct walk; /* a listing under way: walk.h */
 struct flight; /* a value that is being fetched: fetch.c */
 struct notifier;
 
+enum { WB_NUMBERS_MAX = 1 << 16, WB_USES = 1 << 16 };
+
 struct writeback {
 	struct store base;
 	struct store *local;
@@ -86,10 +88,16 @@ struct writeback {
 	_Atomic int last_error; /* of the remote store, 0: it answered */
 	_Atomic int64_t offline_since;
 
+	/* evict.c */
+	atomic_bool evicting; /* somebody makes room */
+	_Atomic uint64_t kept; /* bytes of values here, about, */
+	atomic_bool counted; /* once they were counted */
+	_Atomic int64_t tree_until; /* what somebody is about to move is needed till then */
+	_Atomic uint32_t used; /* how often values were used */
+	_Atomic uint32_t uses[WB_USES]; /* `used` of the last time, by the hash of the key */
+
 	struct notifier *notifier;
 };
-
-enum { WB_NUMBERS_MAX = 1 << 16 };
 
 /* How long nobody asks a remote store that does not answer, while there is something to show. */
 #define WB_PROBE_AFTER (5LL * 1000000000)
@@ -233,5 +241,11 @@ int wb_foreign_old_value(struct foreign_change *what, const struct entry_id *id,
 
 /* evict.c */
 void wb_evict(struct writeback *wb);
+/* Somebody uses the value of a key. */
+void wb_note_use(struct writeback *wb, const struct wb_ns *ns, const void *key, size_t len);
+/* A value of so many bytes has come. */
+void wb_note_kept(struct writeback *wb, uint64_t size);
+/* What was got just now is about to be moved: all of it stays for a moment. Or that has been done. */
+void wb_note_tree(struct writeback *wb, bool begins);
 
 #endif

@@ -73,6 +73,10 @@ static int merging_put(struct merging *m, const struct entry_id *id, const struc
 	int rc = wb_put_change(
 		id, rec, info, value, &m->changes[m->n], &m->records[m->n], &m->memory[m->n]);
 
+	if (!rc && value && info->cached) {
+		wb_note_kept(m->wb, info->size);
+		wb_note_use(m->wb, m->ns, id->bytes, id->len);
+	}
 	if (!rc)
 		m->told[m->n++] = tell;
 	return rc;

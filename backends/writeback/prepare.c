@@ -163,6 +163,7 @@ static int prepare_value(
 		if (!e.exists || record_expired(&e.rec, now))
 			return 0;
 		bool journaled = journal_get(wb->local, ns->journal, &id, &j) == 0;
+		wb_note_use(wb, ns, id.bytes, id.len);
 		if ((!bytes || e.info.cached) && wb_is_fresh(wb, &e.info, journaled, now))
 			return 0;
 		bool old = e.info.sized && (!bytes || e.info.cached);
@@ -287,8 +288,11 @@ static int prepare_tree(struct writeback *wb, struct wb_ns *ns, struct want *wan
 		list.key = list.upto;
 		list.key_len = list.upto_len;
 	} while (!rc && !list.complete);
-	while (!rc && (n = missing_values(wb, ns, want, names, bytes)) > 0)
+	wb_note_tree(wb, true);
+	while (!rc && (n = missing_values(wb, ns, want, names, bytes)) > 0) {
 		rc = wb_fetch_exactly(wb, ns, names, n, false);
+		wb_note_tree(wb, true);
+	}
 	if (!rc && value.key_len)
 		rc = prepare_value(wb, ns, &value, true);
 	free(bytes);

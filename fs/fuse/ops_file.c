@@ -3,6 +3,8 @@
 
 #include "fs/fuse/ops.h"
 
+enum { OPEN_TRIES = 4 };
+
 static struct handle *ops_handle(const struct fuse_file_info *fi)
 {
 	return (struct handle *)(uintptr_t)fi->fh;
@@ -76,11 +78,18 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = ops_fs(req);
 	struct node *n = ops_node(fs, ino);
 	struct handle *h;
-	int rc = fs_prepare_node(fs, n, !(fi->flags & O_TRUNC));
+	bool again = true;
+	int rc;
 
-	if (!rc)
-		rc = fs_open_file(
-			fs, n, opens_for_writing(fi), fi->flags & O_TRUNC, ops_caller(req).pid, &h);
+	/* What was made ready may have had to go again before it was opened (ETIMEDOUT). */
+	for (int tries = 0; again && tries < OPEN_TRIES; tries++) {
+		rc = fs_prepare_node(fs, n, !(fi->flags & O_TRUNC));
+		again = !rc;
+		if (!rc)
+			rc = fs_open_file(fs, n, opens_for_writing(fi), fi->flags & O_TRUNC,
+				ops_caller(req).pid, &h);
+		again = again && rc == -ETIMEDOUT;
+	}
 	if (!rc && (fi->flags & O_TRUNC)) {
 		rc = drop_setid(req, ino);
 		if (rc)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "backends/base/clock.h"
 #include "tests/unit/wb_kit.h"
@@ -239,6 +240,126 @@ static void test_small_folders(void **state)
 	assert_true(strstr(asked(k), "; ") == NULL);
 }
 
+/* --- making room -------------------------------------------------------------------------------- */
+
+enum { VALUE = 65000 };
+
+static void fill_large(struct wbk *k, int n)
+{
+	static char value[VALUE + 1];
+	char key[16];
+
+	memset(value, 'v', VALUE);
+	for (int i = 0; i < n; i++) {
+		snprintf(key, sizeof(key), "k%03d", i);
+		fake_put(&k->remote, key, value);
+	}
+}
+
+static unsigned cached(struct wbk *k, int n)
+{
+	unsigned count = 0;
+	char key[16];
+
+	for (int i = 0; i < n; i++) {
+		snprintf(key, sizeof(key), "k%03d", i);
+		struct entry_id id = wbk_key(k, key);
+		struct wb_entry e;
+
+		assert_int_equal(wb_entry_get(k->wb, &id, &e), 0);
+		count += e.info.cached;
+		wb_entry_release(&e);
+	}
+	return count;
+}
+
+/* Ten times as much is read as the cache may have; one value is read again and again. */
+static void test_cache_size(void **state)
+{
+	struct wbk *k = *state;
+	char key[16], path[128];
+	enum { N = 200, ROOM = 20 };
+
+	k->opt.cache_size = ROOM * 65536;
+	k->remote.page_size = 60;
+	fake_put(&k->remote, "hot", "h");
+	wbk_reopen(k);
+	wb_evict(k->wb); /* counts */
+	wbk_put(k, "own", "not uploaded");
+	fill_large(k, N);
+	fake_put(&k->remote, "k000-hot", "hot"); /* the first in the order of keys */
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(wbk_list(k, ""), 0);
+		for (int i = 0; i < N; i++) {
+			snprintf(key, sizeof(key), "k%03d", i);
+			struct remote_name name = {(const unsigned char *)key, strlen(key)};
+			assert_int_equal(wb_fetch_exactly(k->wb, k->ns, &name, 1, false), 0);
+			assert_int_equal(wbk_value(k, key), 0);
+			assert_int_equal(strlen(wbk_shown(k, key)) > 2000, 1);
+			assert_int_equal(wbk_value(k, "k000-hot"), 0);
+			assert_string_equal(wbk_shown(k, "k000-hot"), "hot");
+			wb_evict(k->wb);
+			assert_true(cached(k, N) <= ROOM);
+		}
+		assert_true(cached(k, N) >= ROOM / 2);
+		asked(k);
+	}
+	assert_int_equal(wbk_value(k, "k000-hot"), 0);
+	assert_string_equal(asked(k), "");
+	assert_string_equal(wbk_shown(k, "own"), "not uploaded");
+	/* The values that have gone leave room for those that come. */
+	struct stat st;
+	assert_int_equal(k->local->ops->sync(k->local, UINT64_MAX), 0);
+	snprintf(path, sizeof(path), "%s/data.mdb", k->folder);
+	assert_int_equal(stat(path, &st), 0);
+	print_message("the local store has %lld bytes\n", (long long)st.st_size);
+	assert_true(st.st_size < 4 * ROOM * 65536);
+}
+
+/* What was got ahead does not make what is asked for go. */
+static void test_larger_than_the_cache(void **state)
+{
+	struct wbk *k = *state;
+
+	k->opt.cache_size = 2 * 65536;
+	wbk_reopen(k);
+	wb_evict(k->wb);
+	fill_large(k, 40);
+	k->remote.page_size = 60;
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_int_equal(wbk_value(k, "k000"), 0);
+	assert_true(strlen(wbk_shown(k, "k000")) > 2);
+	assert_true(cached(k, 40) <= 2);
+	/* While nobody answers, what is here is all that there is. */
+	k->remote.fail = -ETIMEDOUT;
+	assert_int_equal(wbk_value(k, "k039"), -ETIMEDOUT);
+	k->wb->opt.cache_size = 1;
+	wb_evict(k->wb);
+	assert_true(strlen(wbk_shown(k, "k000")) > 2);
+}
+
+static void test_a_tree_that_is_moved(void **state)
+{
+	struct wbk *k = *state;
+	char key[16];
+
+	k->opt.cache_size = 1000;
+	wbk_reopen(k);
+	wb_evict(k->wb);
+	for (int i = 0; i < 50; i++) {
+		snprintf(key, sizeof(key), "d/%02d", i);
+		fake_put(&k->remote, key, "a value of some forty bytes, more or less");
+	}
+	assert_int_equal(wbk_tree(k, "d/"), 0);
+	wb_evict(k->wb);
+	struct entry_id from = {k->ns->keys, ENTRY_DIR, 2, (const unsigned char *)"d/"}, to = from;
+	to.bytes = (const unsigned char *)"e/";
+	assert_int_equal(k->st->ops->move_tree(k->st, &from, &to, false, clock_now()), 0);
+	wbk_upload(k);
+	assert_string_equal(
+		fake_value(&k->remote, "e/49"), "a value of some forty bytes, more or less");
+}
+
 /* --- what is uploaded ------------------------------------------------------------------------- */
 
 static struct wbk *reading; /* whose local store is read next */
@@ -285,6 +406,9 @@ int main(void)
 		wbk_test(test_binary_values_ahead),
 		wbk_test(test_what_is_binary_changes),
 		wbk_test(test_small_folders),
+		wbk_test_durable(test_cache_size),
+		wbk_test(test_larger_than_the_cache),
+		wbk_test(test_a_tree_that_is_moved),
 		wbk_test(test_value_and_attributes_belong_together),
 	};
 
