@@ -371,7 +371,7 @@ static int change_and_read(
 {
 	struct wbk *k = reading;
 
-	if (k && id->ns == k->ns->keys && lock_try(&k->wb->book) == 0) {
+	if (k && id->ns == k->ns->keys && lock_try(&k->wb->book)) {
 		lock_drop(&k->wb->book);
 		reading = NULL;
 		wbk_put_with(k, "a", "second", 0, "{\"n\":2}");
