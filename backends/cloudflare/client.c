@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backends/base/clock.h"
+#include "backends/base/thread.h"
 #include "backends/cloudflare/call.h"
 #include "backends/cloudflare/secret.h"
 
@@ -43,6 +44,7 @@ static void monotonic_wait(
 {
 	struct timespec ts = clock_timespec(deadline);
 
+	thread_waits();
 	if (deadline == INT64_MAX)
 		lock_wait(lock, cond);
 	else

@@ -515,6 +515,7 @@ int commit_run(struct lmdb_store *st, struct job *job)
 int commit_job(struct lmdb_store *st, struct job *job)
 {
 	job->result = -EIO;
+	thread_waits();
 	int rc = commit_run(st, job);
 
 	return rc ? rc : job->result;

@@ -181,6 +181,8 @@ int lmdb_sync(struct store *base, uint64_t seq)
 	uint64_t failures = c->failures;
 	if (seq > c->applied)
 		seq = c->applied;
+	if (c->durable < seq)
+		thread_waits();
 	while (c->durable < seq) {
 		if (c->failures > failures && c->failed_seq >= seq) {
 			rc = atomic_load(&st->commit_error);
@@ -204,6 +206,8 @@ int committer_drain(struct lmdb_store *st, uint64_t max_weight)
 
 	lock_take(&c->lock);
 	uint64_t failures = c->failures;
+	if (atomic_load(&st->pending_weight) > max_weight)
+		thread_waits();
 	while (atomic_load(&st->pending_weight) > max_weight) {
 		if (c->failures > failures) {
 			rc = atomic_load(&st->commit_error);

@@ -8,6 +8,7 @@
 
 #include "backends/base/clock.h"
 #include "backends/base/log.h"
+#include "backends/base/thread.h"
 #include "backends/writeback/internal.h"
 
 enum {
@@ -272,6 +273,7 @@ static bool batch_depart(struct writeback *wb, const struct wb_ns *ns, struct ba
 
 	lock_take(&wb->traffic);
 	if (is_flying(wb, ns, b->names[0].bytes, b->names[0].len)) {
+		thread_waits();
 		do
 			lock_wait(&wb->traffic, &wb->landed);
 		while (is_flying(wb, ns, b->names[0].bytes, b->names[0].len));

@@ -307,6 +307,7 @@ int wb_sync(struct store *base, uint64_t seq)
 		return rc;
 	atomic_fetch_add(&wb->syncing, 1);
 	wb_hurry(wb);
+	thread_waits();
 	lock_take(&wb->queue);
 	/* The pass under way may have begun before the change. */
 	uint64_t passes = wb->passes + 2;

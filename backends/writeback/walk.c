@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "backends/base/clock.h"
+#include "backends/base/thread.h"
 
 enum {
 	WALKS_MAX = 64,
@@ -287,6 +288,7 @@ static void walk_wait(struct writeback *wb, struct wb_ns *ns, const struct walk 
 	size_t len = w->prefix_len;
 
 	memcpy(prefix, w->prefix, len);
+	thread_waits();
 	while (w && w->busy) {
 		lock_wait(&wb->traffic, &wb->landed);
 		w = walk_find(ns, prefix, len);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "backends/base/clock.h"
+#include "backends/base/thread.h"
 #include "fs/core/children.h"
 #include "fs/core/file.h"
 #include "fs/core/negatives.h"
@@ -268,6 +269,7 @@ void foreign_wait(struct foreign *f)
 		return;
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec++;
+	thread_waits();
 	lock_take(&f->lock);
 	unsigned long looks = f->looks;
 	while (f->looks == looks && lock_wait_until(&f->lock, &f->looked, &until) == 0)
