@@ -62,7 +62,10 @@
 	LOCK(13, LOCK_COMMITTER, "committer.lock")                                                    \
 	LOCK(13, LOCK_CLIENT, "client.lock")                                                          \
 	LOCK(13, LOCK_TRANSPORT, "transport.lock")                                                    \
-	LOCK(13, LOCK_OTHER, "a lock of a test")
+	LOCK(13, LOCK_OTHER, "a lock of a test")                                                      \
+	/* Whoever is about to wait says so (thread_waits), whatever it holds. */                     \
+	LOCK(14, LOCK_LOOP, "loop.lock")                                                              \
+	LOCK(14, LOCK_WAKEFUL, "wakeful.lock")
 
 #define LOCK_NAME(rank, name, text) name,
 enum lock_name { LOCK_ORDER(LOCK_NAME) LOCK_NAMES };

@@ -37,7 +37,7 @@ static const char USAGE[] =
 	"  -r        read-only, as -o ro\n"
 	"  -o        separator=C ro sync commit_interval=MS ttl=SECONDS noinherit umask=OCTAL "
 	"uid=N gid=N\n"
-	"            allow_other nonempty log=FILE debug\n"
+	"            allow_other nonempty nospin log=FILE debug\n"
 	"            for cloudflare: and wrangler: token_file=FILE cache=DIR cache_size=BYTES "
 	"max_age=SECONDS\n"
 	"            upload_delay=SECONDS fsync=remote|local local=GLOBS timeout=SECONDS\n"
@@ -319,6 +319,7 @@ static int serve(struct mount *m)
 		.allow_other = m->opt.allow_other,
 		.readonly = m->opt.fs.readonly,
 		.debug = m->opt.debug && m->foreground,
+		.nospin = m->opt.nospin,
 		.kernel = m->opt.kernel,
 	};
 	struct mounted mounted = {

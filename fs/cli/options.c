@@ -280,6 +280,7 @@ static const struct {
 	{"noinherit", offsetof(struct mount_options, fs.noinherit), true, ANY},
 	{"allow_other", offsetof(struct mount_options, allow_other), true, ANY},
 	{"nonempty", offsetof(struct mount_options, nonempty), true, ANY},
+	{"nospin", offsetof(struct mount_options, nospin), true, ANY},
 	{"debug", offsetof(struct mount_options, debug), true, ANY},
 	{"preview", offsetof(struct mount_options, remote.preview), true, WRANGLER},
 };

@@ -23,7 +23,7 @@ struct remote_options {
 struct mount_options {
 	struct fs_options fs;
 	struct remote_options remote;
-	bool allow_other, nonempty, debug;
+	bool allow_other, nonempty, nospin, debug;
 	unsigned commit_interval_ms;
 	char *log; /* NULL: not given */
 	const char *only_remote,

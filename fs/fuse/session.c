@@ -11,8 +11,7 @@
 
 #include "backends/base/lock.h"
 #include "backends/base/log.h"
-
-enum { THREADS_MAX = 32 };
+#include "fs/fuse/loop.h"
 
 /* --- notifications ------------------------------------------------------------------------------
  */
@@ -113,18 +112,6 @@ static int add_options(
 	return rc ? -ENOMEM : 0;
 }
 
-static int session_loop(struct mounted *m)
-{
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-
-	if (!config)
-		return -ENOMEM;
-	fuse_loop_cfg_set_max_threads(config, THREADS_MAX);
-	int rc = fuse_session_loop_mt(m->session, config);
-	fuse_loop_cfg_destroy(config);
-	return rc < 0 ? rc : 0; /* the number of a signal is a clean end */
-}
-
 /* --- signals
  * -------------------------------------------------------------------------------------- */
 
@@ -132,12 +119,11 @@ static int session_loop(struct mounted *m)
  * answered: a notification that waits in the kernel for somebody's request would wait for ever. */
 struct ender {
 	struct mounted *m;
-	pthread_t thread, main;
+	struct loop *loop;
+	pthread_t thread;
 	sigset_t signals; /* blocked since before there was a mount; SIGUSR2 is for ender_stop() */
 	atomic_bool stop;
 };
-
-static const struct timespec WAKE_EVERY = {.tv_nsec = 100000000};
 
 static void interrupt(int sig)
 {
@@ -154,12 +140,7 @@ static void *ender_thread(void *arg)
 		return NULL;
 	log_info("signal %d: unmounting", sig);
 	fs_stop(e->m->fs);
-	fuse_session_exit(e->m->session);
-	/* Wakes fuse_session_loop_mt(), which may look just before and wait just after. */
-	while (!atomic_load(&e->stop)) {
-		pthread_kill(e->main, SIGUSR1);
-		sigtimedwait(&e->signals, NULL, &WAKE_EVERY);
-	}
+	loop_stop(e->loop);
 	return NULL;
 }
 
@@ -168,7 +149,7 @@ static void block_signals(sigset_t *signals)
 {
 	struct sigaction wake = {.sa_handler = interrupt}, ignore = {.sa_handler = SIG_IGN};
 
-	sigaction(SIGUSR1, &wake, NULL);
+	sigaction(SIGUSR1, &wake, NULL); /* by which the loop ends a worker's sleep in the kernel */
 	sigaction(SIGPIPE, &ignore, NULL);
 	sigemptyset(signals);
 	sigaddset(signals, SIGTERM);
@@ -178,12 +159,13 @@ static void block_signals(sigset_t *signals)
 	pthread_sigmask(SIG_BLOCK, signals, NULL);
 }
 
-static int ender_start(struct ender *e, struct mounted *m, const sigset_t *signals)
+static int ender_start(
+	struct ender *e, struct mounted *m, struct loop *loop, const sigset_t *signals)
 {
 	e->m = m;
+	e->loop = loop;
 	e->signals = *signals;
 	atomic_init(&e->stop, false);
-	e->main = pthread_self();
 	return -pthread_create(&e->thread, NULL, ender_thread, e);
 }
 
@@ -206,18 +188,20 @@ static int start_core(struct mounted *m)
 	return rc;
 }
 
-static int serve(struct mounted *m, const sigset_t *signals)
+static int serve(struct mounted *m, const sigset_t *signals, bool eager)
 {
+	struct loop *loop = loop_new(m->session, eager);
 	struct ender ender;
-	int rc = start_core(m);
+	int rc = loop ? start_core(m) : -ENOMEM;
 
-	if (rc)
-		return rc;
-	rc = ender_start(&ender, m, signals);
-	if (rc)
-		return rc;
-	rc = session_loop(m);
-	ender_stop(&ender);
+	if (!rc)
+		rc = ender_start(&ender, m, loop, signals);
+	if (!rc) {
+		rc = loop_run(loop);
+		ender_stop(&ender);
+	}
+	if (loop)
+		loop_free(loop);
 	return rc;
 }
 
@@ -240,7 +224,7 @@ int session_run(struct mounted *m, const struct session_options *opt, char *why,
 	rc = mount_quietly(m->session, m->mountpoint, why, why_cap);
 	if (rc)
 		goto out_session;
-	rc = serve(m, &signals);
+	rc = serve(m, &signals, !opt->nospin);
 	if (rc)
 		snprintf(why, why_cap, "%s", strerror(-rc));
 	fuse_session_unmount(m->session);

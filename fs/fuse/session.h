@@ -8,6 +8,7 @@
 
 struct session_options {
 	bool allow_other, readonly, debug;
+	bool nospin; /* loop.h: not eager */
 	const char *kernel; /* further options for mount(2), comma-separated; may be empty */
 };
 

@@ -5,6 +5,7 @@
  *   lmdbtool ENV del DB      lines "KEY " likewise; a key that is absent is an error
  *   lmdbtool ENV create DB plain|dupsort|integerkey|reversekey
  *   lmdbtool ENV hold        begins a read transaction, prints "ready", lasts as its input
+ *   lmdbtool ENV lock        the same with a write transaction, beside which there can be no other
  *
  * DB is made when it is absent; "" is the unnamed database. Exit status 0 or 1.
  */
@@ -121,11 +122,11 @@ static void drop(MDB_env *env, const char *name)
 	check("mdb_txn_commit", mdb_txn_commit(txn));
 }
 
-static void hold(MDB_env *env)
+static void hold(MDB_env *env, unsigned flags)
 {
 	MDB_txn *txn;
 
-	check("mdb_txn_begin", mdb_txn_begin(env, NULL, MDB_RDONLY, &txn));
+	check("mdb_txn_begin", mdb_txn_begin(env, NULL, flags, &txn));
 	puts("ready");
 	fflush(stdout);
 	while (getchar() != EOF)
@@ -139,9 +140,12 @@ int main(int argc, char **argv)
 	bool changing = argc == 4 && (strcmp(command, "put") == 0 || strcmp(command, "del") == 0);
 	bool dropping = argc == 4 && strcmp(command, "drop") == 0;
 	bool creating = argc == 5 && strcmp(command, "create") == 0;
+	bool locking = argc == 3 && strcmp(command, "lock") == 0;
+	bool holding = argc == 3 && strcmp(command, "hold") == 0;
 
-	if (!changing && !creating && !dropping && !(argc == 3 && strcmp(command, "hold") == 0)) {
-		fputs("usage: lmdbtool ENV put|del|drop DB | create DB KIND | hold\n", stderr);
+	if (!changing && !creating && !dropping && !locking && !holding) {
+		fputs("usage: lmdbtool ENV put|del|drop DB | create DB KIND | hold | lock\n",
+			stderr);
 		return 1;
 	}
 	MDB_env *env = open_env(argv[1]);
@@ -153,7 +157,7 @@ int main(int argc, char **argv)
 	else if (creating)
 		create(env, argv[3], argv[4]);
 	else
-		hold(env);
+		hold(env, locking ? 0 : MDB_RDONLY);
 	mdb_env_close(env);
 	return 0;
 }

@@ -5,9 +5,10 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
-from harness import PLAIN, Test, eventually, exists, read, write
+from harness import LMDBTOOL, PLAIN, Test, eventually, exists, read, write
 from syscalls import RENAME_EXCHANGE, renameat2
 
 
@@ -188,3 +189,67 @@ class Concurrency(Test):
         eventually(lambda: len(os.listdir(self.m.root)) == 140)
         self.assertEqual(len(self.store.dump()), 140)
         self.assertEqual(read(self.m / "theirs39"), b"foreign")
+
+
+def processor_seconds(pid):
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+            total += int(f.read().split()[0])
+    return total / 1e9
+
+
+@unittest.skipIf(PLAIN, "about kvfs")
+class Waiting(Test):
+    """Requests that wait hold up no others; and who waits for requests does not do so in vain."""
+
+    def setUp(self):
+        super().setUp()
+        self.m = self.mount()
+        for i in range(20):
+            write(self.m / f"k{i}", b"%d" % i)
+        self.m.sync()
+
+    def test_fsyncs(self):
+        errors = []
+
+        def job(i):
+            try:
+                with open(self.m / f"s{i}", "wb", buffering=0) as f:
+                    f.write(b"durable")
+                    os.fsync(f.fileno())
+            except BaseException as e:
+                errors.append(e)
+        threads = [threading.Thread(target=job, args=(i,)) for i in range(20)]
+        with subprocess.Popen([LMDBTOOL, self.env, "lock"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True) as p:
+            self.assertEqual(p.stdout.readline(), "ready\n")
+            for t in threads:
+                t.start()
+            time.sleep(0.3)  # so that they wait, if they are to; the rest holds if they do not yet
+            began = time.monotonic()
+            for i in range(20):
+                self.assertEqual(read(self.m / f"k{i}"), b"%d" % i)
+                write(self.m / f"new{i}", b"meanwhile")
+            self.assertIn("new19", os.listdir(self.m.root))
+            took = time.monotonic() - began
+            waited = sum(t.is_alive() for t in threads)
+            p.stdin.close()
+        for t in threads:
+            t.join(30)
+            self.assertFalse(t.is_alive())
+        self.assertEqual(errors, [])
+        self.assertEqual(waited, 20)
+        self.assertLess(took, 5)
+        self.assertEqual(sum(k.startswith(b"s") for k in self.store.dump()), 20)
+
+    def test_the_daemon_sleeps_when_it_is_idle(self):
+        for _ in range(200):
+            write(self.m / "k1", b"busy")
+        self.m.sync()
+
+        def idle():
+            before = processor_seconds(self.m.pid)
+            time.sleep(0.5)
+            return processor_seconds(self.m.pid) - before < 0.01
+        eventually(idle, 10, "half a second without work")
