@@ -130,3 +130,11 @@ void report_failure(struct client *c, const struct request *req, int error, long
 		add(line, sizeof(line), " (%" PRIu64 " more like this)", suppressed);
 	c->log(c->log_arg, LOG_LEVEL_ERROR, line);
 }
+
+void report_unsent(struct client *c, enum client_call call, const char *ns, const void *key,
+	size_t len, int error)
+{
+	struct request req = {.call = call, .ns = ns, .key = key, .key_len = len};
+
+	report_failure(c, &req, error, 0, 0, NULL);
+}

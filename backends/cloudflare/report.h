@@ -13,4 +13,8 @@
 void report_failure(struct client *c, const struct request *req, int error, long status,
 	int64_t code, const char *words);
 
+/* Logs that nobody was asked, because no request can say this key (or item). */
+void report_unsent(struct client *c, enum client_call call, const char *ns, const void *key,
+	size_t len, int error);
+
 #endif

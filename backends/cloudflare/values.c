@@ -52,6 +52,9 @@ static bool gets_next(struct call_job *job, struct call *call)
 			call->from = g->at++;
 			return true;
 		}
+		if (!g->hopeless)
+			report_unsent(g->c, CLIENT_GET, g->ns, g->keys[g->at].key,
+				g->keys[g->at].len, out->error);
 	}
 	return false;
 }
@@ -260,15 +263,19 @@ static void bulk_gets_finish(struct call_job *job, struct call *call)
 }
 
 /* Leaves out what cannot be a key; how many are left. */
-static size_t sift(const struct client_name *keys, size_t n, struct client_value *out,
+static size_t sift(const struct bulk_gets *b, const struct client_name *keys, size_t n,
 	struct client_name *good, size_t *index)
 {
 	size_t count = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		out[i].error = request_check_key(keys[i].key, keys[i].len);
-		if (out[i].error)
+		int rc = request_check_key(keys[i].key, keys[i].len);
+
+		b->out[i].error = rc;
+		if (rc) {
+			report_unsent(b->c, CLIENT_BULK_GET, b->ns, keys[i].key, keys[i].len, rc);
 			continue;
+		}
 		good[count] = keys[i];
 		index[count++] = i;
 	}
@@ -331,7 +338,7 @@ int client_bulk_get(struct client *c, const char *ns, const struct client_name *
 	if (n)
 		memset(out, 0, n * sizeof(*out));
 	if (rc == 0)
-		rc = run_bulk_gets(&b, sift(keys, n, out, good, index));
+		rc = run_bulk_gets(&b, sift(&b, keys, n, good, index));
 	if (rc == 0)
 		give_up_ahead(ahead, n, b.raw, out);
 	if (rc == 0 && any(b.raw, n))

@@ -39,17 +39,14 @@ static int build_write(struct writes *w, struct request *req, size_t i)
 	return request_put(req, &w->c->ep, w->ns, w->items + i, random);
 }
 
-/* What nobody is asked about is logged all the same. */
-static void report_unsendable(struct writes *w, size_t i)
+static void report_write(const struct writes *w, size_t i)
 {
-	struct request req = {
-		.call = w->items ? CLIENT_PUT : CLIENT_DELETE,
-		.ns = w->ns,
-		.key = w->items ? w->items[i].key : w->names[i].key,
-		.key_len = w->items ? w->items[i].key_len : w->names[i].len,
-	};
-
-	report_failure(w->c, &req, w->results[i], 0, 0, NULL);
+	if (w->items)
+		report_unsent(w->c, CLIENT_PUT, w->ns, w->items[i].key, w->items[i].key_len,
+			w->results[i]);
+	else
+		report_unsent(w->c, CLIENT_DELETE, w->ns, w->names[i].key, w->names[i].len,
+			w->results[i]);
 }
 
 static bool writes_next(struct call_job *job, struct call *call)
@@ -68,7 +65,7 @@ static bool writes_next(struct call_job *job, struct call *call)
 			w->at++;
 			return true;
 		}
-		report_unsendable(w, i);
+		report_write(w, i);
 	}
 	return false;
 }
@@ -359,14 +356,6 @@ static int take_item(struct bulk *b, const struct client_item *item, size_t at)
 	return rc;
 }
 
-static void report_item(struct client *c, const char *ns, enum client_call call, const void *key,
-	size_t len, int error)
-{
-	struct request req = {.call = call, .ns = ns, .key = key, .key_len = len};
-
-	report_failure(c, &req, error, 0, 0, NULL);
-}
-
 int client_bulk_put(struct client *c, const char *ns, const struct client_item *items, size_t n,
 	enum client_priority prio, int *results)
 {
@@ -381,8 +370,8 @@ int client_bulk_put(struct client *c, const char *ns, const struct client_item *
 	for (size_t i = 0; rc == 0 && i < n; i++) {
 		results[i] = take_item(&b, items + i, i);
 		if (results[i])
-			report_item(
-				c, ns, CLIENT_BULK_PUT, items[i].key, items[i].key_len, results[i]);
+			report_unsent(
+				c, CLIENT_BULK_PUT, ns, items[i].key, items[i].key_len, results[i]);
 	}
 	if (rc == 0)
 		rc = run_bulk(&b, prio);
@@ -404,8 +393,8 @@ int client_bulk_delete(struct client *c, const char *ns, const struct client_nam
 	for (size_t i = 0; rc == 0 && i < n; i++) {
 		results[i] = request_check_key(keys[i].key, keys[i].len);
 		if (results[i]) {
-			report_item(
-				c, ns, CLIENT_BULK_DELETE, keys[i].key, keys[i].len, results[i]);
+			report_unsent(
+				c, CLIENT_BULK_DELETE, ns, keys[i].key, keys[i].len, results[i]);
 			continue;
 		}
 		b.names[b.n] = keys[i];

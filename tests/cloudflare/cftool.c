@@ -181,14 +181,14 @@ static void print_end(int rc)
 		if (s.requests[i])
 			json_object_set_new(requests, client_call_name((enum client_call)i),
 				json_integer((json_int_t)s.requests[i]));
-	print(json_pack("{s:s, s:{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}}",
+	print(json_pack("{s:s, s:{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}}",
 		"rc", error_name(rc), "stats", "requests", requests, "retries",
 		(json_int_t)s.retries, "sent", (json_int_t)s.sent, "received",
 		(json_int_t)s.received, "rate_limited", (json_int_t)s.rate_limited, "waits",
 		(json_int_t)s.waits, "quota", (json_int_t)s.quota, "remaining",
 		(json_int_t)s.remaining, "reset_in", (json_int_t)s.reset_in, "blocked_for",
 		(json_int_t)s.blocked_for, "offline", s.offline_since != 0, "last_error",
-		s.last_error));
+		hex(s.last_error, strlen(s.last_error))));
 }
 
 static int do_ns_list(void)

@@ -79,7 +79,7 @@ class Case(unittest.TestCase):
 
     def run_tool(self, *args, input=None, **env):
         process = subprocess.run([TOOL, *map(str, args)], env=self.environment(**env), input=input,
-                                 capture_output=True, text=True, timeout=LIMIT)
+                                 capture_output=True, text=True, errors="replace", timeout=LIMIT)
         outcome = Outcome(process)
         self.assertNotIn(self.server.token, process.stdout + process.stderr)
         return outcome
@@ -176,6 +176,17 @@ class Values(Case):
         self.assertEqual(self.put("k", b"", 0, "{").rc, "EINVAL")
         self.assertEqual(self.put("k", b"", 0, '"' + "x" * 1023 + '"').rc, "ERANGE")
         self.assertEqual(self.put("k", b"", 5).rc, "EINVAL")
+
+    def test_keys_that_nobody_is_asked_for_are_logged(self):
+        for call, name in ((self.get, "get"), (self.bulk_get, "bulk get")):
+            got = call("good", "a/\0" + "b" * 511, "..", b"bad \xff")
+            self.assertEqual(got.values(), ["ENOENT", "EINVAL", "EINVAL", "EILSEQ"])
+            lines = got.errors.splitlines()
+            self.assertEqual(len(lines), 2, lines)  # repetitions are counted
+            self.assertIn(f"cloudflare: {name} of key a/", lines[0])
+            self.assertIn(f"cloudflare: {name} of key bad ", lines[1])
+            self.assertIn("names must be UTF-8", lines[1])
+            self.assertIn(self.ns.id, lines[1])
 
 
 class ValuesOverTls(Values):
