@@ -97,8 +97,9 @@ struct client_clock {
 struct client_config {
 	/* NULL: https://api.cloudflare.com/client/v4. Else https://HOST[:PORT][/PATH]; plain http
 	 * only where HOST is localhost or a loopback address. Without `account`, or where PATH ends
-	 * in /storage/kv/namespaces (which is added where it does not), it is a development server,
-	 * which has neither expiration nor bulk put and delete nor changes of namespaces. */
+	 * in /explorer/api or in /storage/kv/namespaces (which is added where it does not), it is a
+	 * development server, which has neither expiration nor bulk put and delete nor changes of
+	 * namespaces. */
 	const char *endpoint;
 	const char *account; /* its id, or NULL */
 	const char *token; /* NULL or "": none is sent */

@@ -9,6 +9,7 @@
 
 static const char DEFAULT_URL[] = "https://api.cloudflare.com/client/v4";
 static const char COLLECTION[] = "/storage/kv/namespaces";
+static const char EXPLORER[] = "/explorer/api"; /* how a development server's API ends */
 
 enum { HOST_MAX = 255, ACCOUNT_MAX = 64 };
 
@@ -74,7 +75,15 @@ static const char *check_path(const char *path)
 	return NULL;
 }
 
-static const char *check_url(const char *url, struct endpoint *ep, size_t *len)
+static bool ends(const char *path, size_t len, const char *with)
+{
+	size_t n = strlen(with);
+
+	return len >= n && memcmp(path + len - n, with, n) == 0;
+}
+
+/* *len: how much of it counts. *whole: it names the collection itself. */
+static const char *check_url(const char *url, struct endpoint *ep, size_t *len, bool *whole)
 {
 	char host[HOST_MAX + 1];
 	const char *why, *rest;
@@ -97,8 +106,8 @@ static const char *check_url(const char *url, struct endpoint *ep, size_t *len)
 		return "plain http is for loopback addresses only";
 	for (*len = strlen(rest); *len && rest[*len - 1] == '/'; --*len)
 		;
-	ep->development = *len >= strlen(COLLECTION) &&
-		strncmp(rest + *len - strlen(COLLECTION), COLLECTION, strlen(COLLECTION)) == 0;
+	*whole = ends(rest, *len, COLLECTION);
+	ep->development = *whole || ends(rest, *len, EXPLORER);
 	*len += (size_t)(rest - url);
 	return NULL;
 }
@@ -106,12 +115,13 @@ static const char *check_url(const char *url, struct endpoint *ep, size_t *len)
 int endpoint_init(struct endpoint *ep, const char *url, const char *account, const char **why)
 {
 	struct endpoint got = {0};
+	bool whole = false;
 	size_t len;
 	int n;
 
 	if (!url || !*url)
 		url = DEFAULT_URL;
-	*why = check_url(url, &got, &len);
+	*why = check_url(url, &got, &len, &whole);
 	if (!*why && !account && url == DEFAULT_URL)
 		*why = "it needs an account's id";
 	if (!*why && account &&
@@ -120,9 +130,9 @@ int endpoint_init(struct endpoint *ep, const char *url, const char *account, con
 	if (*why)
 		return -EINVAL;
 	len += got.plain ? 7 : 8;
-	if (got.development) {
+	if (whole) {
 		n = asprintf(&got.base, "%.*s", (int)len, url);
-	} else if (!account) {
+	} else if (got.development || !account) {
 		got.development = true;
 		n = asprintf(&got.base, "%.*s%s", (int)len, url, COLLECTION);
 	} else {

@@ -279,6 +279,8 @@ static void test_endpoints(void **state)
 	expect_endpoint("http://127.0.0.1:8787/x" KV "/", NULL, "http://127.0.0.1:8787/x" KV, true);
 	expect_endpoint("http://[::1]:1/api", NULL, "http://[::1]:1/api" KV, true);
 	expect_endpoint("http://localhost", "a", "http://localhost/accounts/a" KV, false);
+	expect_endpoint("http://[::1]:1/cdn-cgi/local/explorer/api/", "a-1",
+		"http://[::1]:1/cdn-cgi/local/explorer/api" KV, true);
 	static const char *const bad[] = {"", "http://example.com", "http://127.0.0.1.example.com",
 		"http://localhost.example.com", "https://", "https:///x", "https://u:p@localhost",
 		"https://x:99999999", "https://x:1y", "https://x/?q", "https://x/#f",
