@@ -356,6 +356,16 @@ static void test_wait(
 
 static const struct client_clock test_clock = {.now = test_now, .wait = test_wait};
 
+/* The authorities that curl(1) would trust. NULL: the system's. */
+static const char *ca_file(void)
+{
+	const char *file = getenv("CURL_CA_BUNDLE");
+
+	if (!file || !*file)
+		file = getenv("SSL_CERT_FILE");
+	return file && *file ? file : NULL;
+}
+
 static int open_client(struct remote_source *s, const struct remote_options *o,
 	struct blob_pool *blobs, struct client **out, char *why, size_t why_cap)
 {
@@ -366,7 +376,7 @@ static int open_client(struct remote_source *s, const struct remote_options *o,
 		.timeout = o->timeout,
 		.blobs = blobs,
 		.clock = clock_is_set_by_test() ? &test_clock : NULL,
-		.ca_file = getenv("SSL_CERT_FILE"),
+		.ca_file = ca_file(),
 	};
 	int rc = client_open(&config, out);
 
