@@ -165,8 +165,11 @@ int wb_namespaces_open(
 	}
 	lock_take(&wb->book);
 	rc = add(wb, only, &ns);
-	if (!rc)
+	if (!rc && wb->opt.title_len)
+		rc = set_title(ns, wb->opt.title, wb->opt.title_len);
+	else if (!rc)
 		rc = set_title(ns, only, strlen(only));
+	wb->opt.title = NULL;
 	if (!rc)
 		*number = ns->keys;
 	lock_drop(&wb->book);

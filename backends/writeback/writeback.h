@@ -37,6 +37,8 @@ struct writeback_options {
 	const char *local_globs; /* names that are never uploaded: globs, separated by spaces */
 	const struct remote_ns *fixed; /* the namespaces, by these titles; copied */
 	size_t fixed_n;
+	const void *title; /* what the one namespace (`only`) is called; copied */
+	size_t title_len; /* 0: it is called by its id */
 	struct blob_pool *client_blobs; /* NULL, or freed when the remote store is closed */
 };
 

@@ -124,20 +124,20 @@ int cache_folder_open(const char *base, const char *endpoint, const char *accoun
 	return rc;
 }
 
-/* Each title has a file of its own, named by its hash: TITLE, a newline, the id. */
-static char *note_path(const char *folder, const char *title)
+/* Each has a file of its own, named by its hash; in it are lines: when, the id, `what`, the title. */
+static char *note_path(const char *folder, const char *what)
 {
 	char *path;
 
 	if (asprintf(&path, "%s/title-%016llx", folder,
-		    (unsigned long long)XXH3_64bits(title, strlen(title))) < 0)
+		    (unsigned long long)XXH3_64bits(what, strlen(what))) < 0)
 		return NULL;
 	return path;
 }
 
-void cache_folder_note(const char *folder, const char *title, const char *id)
+void cache_folder_note(const char *folder, const char *what, const char *id, const char *title)
 {
-	char *path = note_path(folder, title), *new = NULL;
+	char *path = note_path(folder, what), *new = NULL;
 	FILE *f = NULL;
 	int fd = -1;
 
@@ -148,7 +148,7 @@ void cache_folder_note(const char *folder, const char *title, const char *id)
 	if (fd >= 0)
 		f = fdopen(fd, "w");
 	if (f) {
-		fprintf(f, "%lld\n%s\n%s\n", (long long)clock_now(), id, title);
+		fprintf(f, "%lld\n%s\n%s\n%s\n", (long long)clock_now(), id, what, title);
 		if (fclose(f) == 0)
 			rename(new, path);
 	} else if (fd >= 0) {
@@ -158,10 +158,18 @@ void cache_folder_note(const char *folder, const char *title, const char *id)
 	free(path);
 }
 
-int cache_folder_recall(
-	const char *folder, const char *title, int64_t max_age, char *id, size_t cap)
+static bool get_line(FILE *f, char *line, size_t cap)
 {
-	char *path = note_path(folder, title), line[1024];
+	if (!fgets(line, (int)cap, f))
+		return false;
+	line[strcspn(line, "\n")] = '\0';
+	return true;
+}
+
+int cache_folder_recall(const char *folder, const char *what, int64_t max_age, char *id,
+	size_t id_cap, char *title, size_t title_cap)
+{
+	char *path = note_path(folder, what), line[1024];
 	long long when = 0;
 	int rc = -ENOENT;
 	FILE *f = path ? fopen(path, "re") : NULL;
@@ -169,17 +177,14 @@ int cache_folder_recall(
 	free(path);
 	if (!f)
 		return rc;
-	if (fgets(line, sizeof(line), f))
+	if (get_line(f, line, sizeof(line)))
 		when = atoll(line);
 	int64_t now = clock_now();
-	if (when > 0 && when <= now && now - when <= max_age && fgets(id, (int)cap, f)) {
-		id[strcspn(id, "\n")] = '\0';
-		if (fgets(line, sizeof(line), f)) {
-			line[strcspn(line, "\n")] = '\0';
-			if (strcmp(line, title) == 0 && *id)
-				rc = 0;
-		}
-	}
+	if (when > 0 && when <= now && now - when <= max_age && get_line(f, id, id_cap) && *id &&
+		get_line(f, line, sizeof(line)) && strcmp(line, what) == 0)
+		rc = 0;
+	if (rc || !get_line(f, title, title_cap))
+		*title = '\0';
 	fclose(f);
 	return rc;
 }

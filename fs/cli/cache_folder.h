@@ -15,10 +15,11 @@
 int cache_folder_open(const char *base, const char *endpoint, const char *account, bool all,
 	char **folder, int *lock, char *why, size_t why_cap);
 
-/* Remembers which id a title had; gives it back where that was not longer than `max_age`
- * (nanoseconds) ago. -ENOENT. */
-void cache_folder_note(const char *folder, const char *title, const char *id);
-int cache_folder_recall(
-	const char *folder, const char *title, int64_t max_age, char *id, size_t cap);
+/* Remembers which namespace was meant by `what`, a title or an id: its id and its title, as names of
+ * namespaces are written. Gives them back where that was not longer than `max_age` (nanoseconds) ago;
+ * -ENOENT. The title is "" where it is not known. */
+void cache_folder_note(const char *folder, const char *what, const char *id, const char *title);
+int cache_folder_recall(const char *folder, const char *what, int64_t max_age, char *id,
+	size_t id_cap, char *title, size_t title_cap);
 
 #endif

@@ -259,9 +259,22 @@ static bool is_title(const struct client_ns *ns, const unsigned char *title, siz
 	return ns->title_len == len && memcmp(ns->title, title, len) == 0;
 }
 
+/* The one namespace that is mounted. */
+struct chosen {
+	char id[REMOTE_ID_MAX + 1];
+	char title[NAMES_NAME_MAX + 1]; /* as written; "": not known */
+};
+
+static void take(struct chosen *out, const struct client_ns *ns)
+{
+	snprintf(out->id, sizeof(out->id), "%s", ns->id);
+	if (names_ns_encode(ns->title, ns->title_len, out->title) || strchr(out->title, '\n'))
+		*out->title = '\0';
+}
+
 /* Finds the namespace of a title or id in the list. */
-static int choose(const struct client_ns *list, size_t n, const char *what,
-	char id[REMOTE_ID_MAX + 1], char *why, size_t why_cap)
+static int choose(const struct client_ns *list, size_t n, const char *what, struct chosen *out,
+	char *why, size_t why_cap)
 {
 	unsigned char title[NAMES_NS_MAX];
 	size_t len = 0, found = 0, used = 0;
@@ -270,12 +283,12 @@ static int choose(const struct client_ns *list, size_t n, const char *what,
 
 	for (size_t i = 0; i < n; i++) {
 		if (strcmp(list[i].id, what) == 0) {
-			snprintf(id, REMOTE_ID_MAX + 1, "%s", what);
+			take(out, &list[i]);
 			return 0;
 		}
 		if (!named || !is_title(&list[i], title, len))
 			continue;
-		snprintf(id, REMOTE_ID_MAX + 1, "%s", list[i].id);
+		take(out, &list[i]);
 		int more = snprintf(
 			ids + used, sizeof(ids) - used, "%s%s", found ? ", " : "", list[i].id);
 		used += more > 0 && (size_t)more < sizeof(ids) - used ? (size_t)more : 0;
@@ -289,6 +302,12 @@ static int choose(const struct client_ns *list, size_t n, const char *what,
 	else
 		snprintf(why, why_cap, "the account has no namespace of this title or id");
 	return found ? -EINVAL : -ENODEV;
+}
+
+static bool recall(const char *folder, const char *what, int64_t max_age, struct chosen *out)
+{
+	return cache_folder_recall(folder, what, max_age, out->id, sizeof(out->id), out->title,
+		       sizeof(out->title)) == 0;
 }
 
 static const char *why_remote(int rc)
@@ -306,32 +325,32 @@ static const char *why_remote(int rc)
 	}
 }
 
-/* The id of the namespace to show: as the server says, or, where it does not answer, as it said
- * last. */
+/* The namespace to show: as the server says, or, where it does not answer, as it said last. */
 static int find_namespace(struct remote_source *s, struct client *c, const char *folder,
-	int64_t max_age, char id[REMOTE_ID_MAX + 1], char *why, size_t why_cap)
+	int64_t max_age, struct chosen *out, char *why, size_t why_cap)
 {
 	struct client_ns *list;
 	size_t n;
 
 	if (s->wrangler) {
-		snprintf(id, REMOTE_ID_MAX + 1, "%s", s->fixed[0].id);
+		snprintf(out->id, sizeof(out->id), "%s", s->fixed[0].id);
+		if (names_ns_encode(s->what, strlen(s->what), out->title))
+			*out->title = '\0';
 		return 0;
 	}
-	if (cache_folder_recall(folder, s->what, max_age, id, REMOTE_ID_MAX + 1) == 0)
+	if (recall(folder, s->what, max_age, out))
 		return 0;
 	int rc = client_ns_list(c, CLIENT_INTERACTIVE, &list, &n);
 	if (rc) {
-		if (rc == -ETIMEDOUT &&
-			cache_folder_recall(folder, s->what, INT64_MAX, id, REMOTE_ID_MAX + 1) == 0)
+		if (rc == -ETIMEDOUT && recall(folder, s->what, INT64_MAX, out))
 			return 0;
 		snprintf(why, why_cap, "%s", why_remote(rc));
 		return rc;
 	}
-	rc = choose(list, n, s->what, id, why, why_cap);
+	rc = choose(list, n, s->what, out, why, why_cap);
 	free(list);
 	if (!rc)
-		cache_folder_note(folder, s->what, id);
+		cache_folder_note(folder, s->what, out->id, out->title);
 	return rc;
 }
 
@@ -434,7 +453,9 @@ static int open_local(const char *folder, const char *name, const struct mount_o
 int remote_source_open(struct remote_source *s, const struct mount_options *o, struct store **out,
 	uint32_t *ns, char *why, size_t why_cap)
 {
-	char id[REMOTE_ID_MAX + 1] = "", *folder = NULL;
+	unsigned char title[NAMES_NS_MAX];
+	struct chosen chosen = {0};
+	char *folder = NULL;
 	struct blob_pool *blobs = NULL;
 	struct client *c = NULL;
 	struct store *local;
@@ -447,10 +468,10 @@ int remote_source_open(struct remote_source *s, const struct mount_options *o, s
 	blobs = blob_pool_new(folder, BLOB_THRESHOLD, BLOB_BUDGET);
 	rc = blobs ? open_client(s, &o->remote, blobs, &c, why, why_cap) : -ENOMEM;
 	if (!rc && s->what)
-		rc = find_namespace(s, c, folder, o->remote.max_age, id, why, why_cap);
+		rc = find_namespace(s, c, folder, o->remote.max_age, &chosen, why, why_cap);
 	if (!rc)
 		rc = open_local(folder,
-			s->what               ? id
+			s->what               ? chosen.id
 				: s->wrangler ? "bindings"
 					      : "all",
 			o, &local, why, why_cap);
@@ -467,5 +488,8 @@ int remote_source_open(struct remote_source *s, const struct mount_options *o, s
 	}
 	struct writeback_options w = writeback_options(s, o);
 	w.client_blobs = blobs;
-	return writeback_open(local, remote, &w, s->what ? id : NULL, out, ns, why, why_cap);
+	w.title = title;
+	if (names_ns_decode(chosen.title, strlen(chosen.title), title, &w.title_len))
+		w.title_len = 0;
+	return writeback_open(local, remote, &w, s->what ? chosen.id : NULL, out, ns, why, why_cap);
 }

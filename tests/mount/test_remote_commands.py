@@ -221,6 +221,16 @@ class Status(CommandTest):
         self.assertEqual(other.get(b"a").value, b"mine")
         self.assertEqual(self.content(), {})
 
+    def test_names_the_namespace_by_its_title(self):
+        """However it was named, and also where that is remembered."""
+        other = self.server.namespace("grün/x")
+        for ask, title in (("main", "main"), (self.ns.id, "main"), (other.id, "grün%2Fx"), ("grün%2Fx", "grün%2Fx")):
+            for _ in range(2):
+                m = self.mount(title=ask)
+                self.assertEqual(m.status()["namespaces"], [title])
+                self.assertRegex(kvfs("status", m.root).stdout, rf"(?m)^namespaces +{title}$")
+                m.umount()
+
     def test_offline_since(self):
         m = self.mount(LONG, "timeout=1")
         self.offline(m)
