@@ -464,6 +464,7 @@ class Development(Case):
         self.assertEqual(self.get("a", "k", **env).values(), [b"1", b"\xff"])
         self.assertEqual(self.bulk_get("a", "k", "none", **env).values(), [b"1", b"\xff", "ENOENT"])
         self.assertEqual(self.bulk_delete(["a", "b"], **env).rc, "0")
+        self.assertEqual(self.counts().get("bulk.get", 0), 0)
         self.assertEqual(self.list(**env).keys(), [b"k"])
         self.assertEqual(len(self.run_tool("ns-list", **env).rows), 1)
         self.assertEqual(self.run_tool("ns-create", hexed("x"), **env).rc, "EOPNOTSUPP")
