@@ -411,28 +411,42 @@ static bool has(const struct node_id *id, const struct loaded *l, const char *na
 	return xattrs_get(l->rec.xattrs, l->rec.xattrs_len, name, &len) != NULL;
 }
 
-static const char *why_refused(const struct entry_id *id, const char *name, int rc)
+/* `buf` may be used for the answer. */
+static const char *why_refused(const struct store *st, const struct entry_id *id, const char *name,
+	int rc, char *buf, size_t cap)
 {
 	if (rc == -ENOSPC)
 		return "all attributes of a key have at most 65,536 bytes, and so have their names";
+	if (rc == -EOPNOTSUPP)
+		return "this store cannot keep expirations";
 	if (id->kind == ENTRY_DIR)
 		return strcmp(name, TTL) == 0 ? "not a number of seconds"
 					      : "of these a directory has user.kv.ttl only";
+	if (strcmp(name, METADATA) == 0 && rc == -ERANGE) {
+		snprintf(buf, cap, "metadata has more than %zu bytes",
+			st->metadata_max ? st->metadata_max : XATTRS_MAX);
+		return buf;
+	}
 	if (strcmp(name, METADATA) == 0)
-		return rc == -ERANGE ? "metadata has more than 65,536 bytes"
-				     : "metadata must be JSON";
+		return "metadata must be JSON";
+	if (st->ttl_min && (strcmp(name, TTL) == 0 || strcmp(name, EXPIRATION) == 0)) {
+		snprintf(buf, cap, "not a number of seconds, or less than %lld s ahead",
+			(long long)st->ttl_min);
+		return buf;
+	}
 	return "not a number of seconds, or no attribute of kvfs";
 }
 
-static void log_refused(const struct node_id *id, const char *name, int rc)
+static void log_refused(const struct store *st, const struct node_id *id, const char *name, int rc)
 {
-	char key[256], attribute[256];
+	char key[256], attribute[256], why[100];
 
-	if (rc != -EINVAL && rc != -ERANGE && rc != -ENOSPC)
+	/* Attributes that are none of kvfs's are asked for all the time, by ls and cp. */
+	if (rc != -EINVAL && rc != -ERANGE && rc != -ENOSPC && (rc != -EOPNOTSUPP || !is_kv(name)))
 		return;
 	log_info("%s: %s refused: %s", log_bytes(id->bytes, id->id.len, key, sizeof(key)),
 		log_bytes(name, strlen(name), attribute, sizeof(attribute)),
-		why_refused(&id->id, name, rc));
+		why_refused(st, &id->id, name, rc, why, sizeof(why)));
 }
 
 /* The change, under fs.change. */
@@ -461,7 +475,7 @@ static int change_xattr(
 		else
 			rc = fs_apply(fs, &put, 1);
 	} else {
-		log_refused(&id, name, rc);
+		log_refused(fs->st, &id, name, rc);
 	}
 	loaded_release(&l);
 	return rc;
