@@ -5,6 +5,7 @@
 //   PUT  /BINDING/put?key=&options=     options: JSON, as KVNamespace.put() takes them
 //   POST /BINDING/puts                  [[key, base64, options]]
 //   POST /BINDING/deletes               [key]
+//   POST /BINDING/gets?type=            [key]: {key: {value, metadata}}, null where absent
 //
 // 500 with the error's name and message as JSON when the KV refuses.
 
@@ -24,6 +25,10 @@ async function carryOut(request, kv, verb, query) {
     return new Response(null, { status: 204 });
   }
   if (verb === "puts") return all(await request.json(), ([name, value, options]) => kv.put(name, bytes(value), options));
+  if (verb === "gets") {
+    const found = await kv.getWithMetadata(await request.json(), query.get("type"));
+    return Response.json(Object.fromEntries(found));
+  }
   if (verb === "deletes") return all(await request.json(), (name) => kv.delete(name));
   const { value, metadata } = await kv.getWithMetadata(key, "arrayBuffer");
   if (value === null) return new Response(null, { status: 404 });

@@ -28,7 +28,7 @@ const SPARES = 8;
 
 const idOf = (n) => (0xa0 + n).toString(16).padStart(32, "0");
 
-// One namespace, as rest.mjs uses it: listings and bulk gets by miniflare's proxy, the rest by hands.mjs.
+// One namespace, as rest.mjs uses it: listings by miniflare's proxy, the rest by hands.mjs.
 class Namespace {
   #miniflare;
   #binding;
@@ -61,10 +61,7 @@ class Namespace {
   deletes = (keys) => this.#ask("POST", "deletes", {}, JSON.stringify(keys));
   list = async (options) => (await this.#miniflare.getKVNamespace(this.#binding)).list(options);
 
-  async bulkGet(keys, type, withMetadata) {
-    const kv = await this.#miniflare.getKVNamespace(this.#binding);
-    return withMetadata ? kv.getWithMetadata(keys, type) : kv.get(keys, type);
-  }
+  gets = async (keys, type) => (await this.#ask("POST", "gets", { type }, JSON.stringify(keys))).json();
 }
 
 class Pool {

@@ -121,12 +121,10 @@ const calls = {
     const { keys, type = "text", withMetadata } = parsed(body);
     if (!Array.isArray(keys) || keys.length < 1 || keys.length > 100)
       throw new Refusal(400, 10029, "bulk get keys: 'You can request a maximum of 100 keys'");
-    const found = await kv.bulkGet(keys, type, withMetadata);
+    const found = await kv.gets(keys, type);
     const values = {};
-    for (const key of keys) {
-      values[key] = found.get(key) ?? null;
-      if (withMetadata) values[key] = await withAll(kv, key, values[key]);
-    }
+    for (const key of keys)
+      values[key] = withMetadata ? await withAll(kv, key, found[key]) : (found[key]?.value ?? null);
     return { result: { values } };
   },
 };

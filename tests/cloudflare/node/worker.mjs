@@ -2,7 +2,7 @@
 //
 //   GET /flags            the feature flags, by way of feature-flags:cache (TTL 60): {flags, from}
 //   PUT /flags            a JSON body becomes feature-flags; the cache is dropped
-//   POST /session         a JSON body becomes session:TOKEN with a TTL of 7 days: {token}; ?token= names it
+//   POST /session         a JSON body becomes session:TOKEN with a TTL of 7 days (?ttl=): {token}; ?token= names it
 //   GET, DELETE /session/TOKEN
 //   GET /limited/ID       a fixed-window rate limit, ?limit= (10) ?window= seconds (60): {count}, or 429
 //   GET /app              "ok", or 503 while maintenance-mode holds true
@@ -10,6 +10,8 @@
 //   GET, PUT, DELETE /raw/KEY   any key, one escaped segment; the headers X-Metadata and X-Found tell more
 //                         (PUT: ?ttl= ?expiration= ?metadata=)
 //   GET /list?prefix=     every key: [{name, expiration?, metadata?}]
+//
+// ?in=BINDING: all this in another namespace than KV.
 
 const WEEK = 7 * 24 * 3600;
 const absent = () => new Response("absent\n", { status: 404 });
@@ -31,7 +33,7 @@ async function flags(request, kv) {
 async function session(request, kv, token, query) {
   if (request.method === "POST") {
     const made = query.get("token") ?? crypto.randomUUID();
-    await kv.put(`session:${made}`, JSON.stringify(await request.json()), { expirationTtl: WEEK });
+    await kv.put(`session:${made}`, JSON.stringify(await request.json()), { expirationTtl: Number(query.get("ttl") ?? WEEK) });
     return Response.json({ token: made });
   }
   if (request.method === "DELETE") {
@@ -79,8 +81,8 @@ async function list(kv, query) {
   return Response.json(rows);
 }
 
-async function route(request, kv) {
-  const url = new URL(request.url), query = url.searchParams;
+async function route(request, env) {
+  const url = new URL(request.url), query = url.searchParams, kv = env[query.get("in") ?? "KV"];
   const [, first, ...rest] = url.pathname.split("/");
   if (first === "flags") return flags(request, kv);
   if (first === "session") return session(request, kv, decodeURIComponent(rest[0] ?? ""), query);
@@ -99,7 +101,7 @@ async function route(request, kv) {
 export default {
   async fetch(request, env) {
     try {
-      return await route(request, env.KV);
+      return await route(request, env);
     } catch (e) {
       return new Response(`${e.message}\n`, { status: 500 });
     }
