@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "fs/core/children.h"
 #include "fs/core/core.h"
@@ -60,10 +61,27 @@ int fs_prepare_name(struct fs *fs, struct node *parent, const char *name)
 	return prepare_named(fs, parent, name, WANT_NAME);
 }
 
+/* What a namespace holds, so that it can be told whether it is empty. */
+static int prepare_namespace(struct fs *fs, const char *name)
+{
+	static const unsigned char nothing[1];
+	struct want want = {.kind = WANT_LIST, .key = nothing, .prefix = nothing};
+	unsigned char ns[NAMES_NS_MAX];
+	size_t len;
+
+	if (!fs->st->ops->prepare || names_ns_decode(name, strlen(name), ns, &len) ||
+		fs->st->ops->ns_find(fs->st, ns, len, &want.ns))
+		return 0; /* the operation itself will say why */
+	return fs->st->ops->prepare(fs->st, &want);
+}
+
 int fs_prepare_rmdir(struct fs *fs, struct node *parent, const char *name)
 {
+	struct node_id dir;
 	int rc = prepare_named(fs, parent, name, WANT_NAME);
 
+	if (!rc && node_get_id(&fs->nodes, parent, &dir) == 0 && id_is_top(&dir.id))
+		return prepare_namespace(fs, name);
 	return rc ? rc : prepare_named(fs, parent, name, WANT_LIST);
 }
 

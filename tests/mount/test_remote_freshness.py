@@ -1,5 +1,6 @@
 """What others change in a Workers KV namespace, and what a server that is behind may say."""
 
+import errno
 import os
 
 from harness import eventually, exists, read, run, write
@@ -92,3 +93,21 @@ class Foreign(RemoteTest):
         self.clock.advance(100)
         self.assertIn(" a\n", run("rsync", "-ai", self.m.root + "/", out).stdout)
         self.assertEqual(read(out + "/a"), b"eno")
+
+
+class Namespaces(RemoteTest):
+    virtual = True
+
+    def test_removed_long_after_it_was_listed(self):
+        """Whether it is empty is asked again where what is known of it is old."""
+        m = self.mount(title=None)
+        self.assertEqual(os.listdir(m / "main"), [])
+        self.clock.advance(100)
+        self.fill({b"theirs": b"v"})
+        with self.asked(list=1, namespaces_list=-1):
+            self.assertErrno(errno.ENOTEMPTY, os.rmdir, m / "main")
+        self.ns.delete(b"theirs")
+        self.clock.advance(100)
+        with self.asked(list=1, namespaces_list=-1, namespaces_delete=1):
+            os.rmdir(m / "main")
+        self.assertEqual(os.listdir(m.root), [])
