@@ -1,5 +1,7 @@
 #!/usr/bin/python3 -B
-"""Runs the tests of the counterparts themselves: selftest.py [--results FILE] [--node FOLDER] [NAME...]
+"""Runs the tests of the counterparts themselves, and those of kvfs mounted on the real ones:
+
+    selftest.py [--kvfs FILE] [--node FOLDER] [--results FILE] [NAME...]
 
 One line per test, as the mount tests have it; with --results a line for each in a file. With --node
 the real clients and miniflare are installed there, by npm, and their tests run too.
@@ -16,6 +18,8 @@ sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "mount")]
 
 from run import Lines, flatten, full_name  # noqa: E402
 
+NODES = ("test_real.", "test_workers.", "test_agreement.", "test_clients.", "test_network.")  # where some need npm
+
 
 def prepare(folder):
     import node
@@ -31,12 +35,14 @@ def main():
     p.add_argument("--label", default="cloudflare")
     p.add_argument("--results")
     p.add_argument("--node")
+    p.add_argument("--kvfs", default="kvfs")
     p.add_argument("names", nargs="*")
     args = p.parse_args()
+    os.environ.update(KVFS_TEST_BINARY=os.path.abspath(args.kvfs), LC_ALL="C.UTF-8")
     modules = sorted(os.path.basename(f)[:-3] for f in glob.glob(HERE + "/test_*.py"))
     tests = [t for t in flatten(unittest.defaultTestLoader.loadTestsFromNames(modules))
              if not args.names or any(name in full_name(args.label, t) for name in args.names)]
-    if args.node and any(t.id().startswith("test_real.") for t in tests):
+    if args.node and any(t.id().startswith(NODES) for t in tests):
         prepare(os.path.abspath(args.node))
     lines = Lines(args)
     unittest.TestSuite(tests).run(lines)
