@@ -18,7 +18,7 @@ sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "mount")]
 
 from run import Lines, flatten, full_name  # noqa: E402
 
-NODES = ("test_real.", "test_workers.", "test_agreement.", "test_clients.", "test_network.")  # where some need npm
+NODES = ("test_real.", "test_workers.", "test_agreement.", "test_clients.")  # where some need npm
 
 
 def prepare(folder):
