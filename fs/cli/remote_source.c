@@ -310,19 +310,33 @@ static bool recall(const char *folder, const char *what, int64_t max_age, struct
 		       sizeof(out->title)) == 0;
 }
 
-static const char *why_remote(int rc)
+/* Writes why the namespaces cannot be listed. */
+static void say_why(int rc, struct client *c, char *why, size_t why_cap)
 {
+	static const char before[] = "cloudflare: ";
+	const char *said = NULL, *words;
+	struct client_stats stats;
+
 	switch (-rc) {
 	case EACCES:
-		return "the token is refused: is it one for this account, with Workers KV Storage "
+		said = "the token is refused: is it one for this account, with Workers KV Storage "
 		       "permission?";
+		break;
 	case ENODEV:
-		return "there is no such account or namespace";
+		said = "there is no such account or namespace";
+		break;
 	case ETIMEDOUT:
-		return "nobody answers, and nothing of it is cached yet";
+		said = "nobody answers, and nothing of it is cached yet";
+		break;
 	default:
-		return strerror(-rc);
+		/* Such as a certificate that does not verify. */
+		client_stats(c, &stats);
+		words = stats.last_error;
+		if (strncmp(words, before, sizeof(before) - 1) == 0)
+			words += sizeof(before) - 1;
+		said = *words ? words : strerror(-rc);
 	}
+	snprintf(why, why_cap, "%s", said);
 }
 
 /* The namespace to show: as the server says, or, where it does not answer, as it said last. */
@@ -344,7 +358,7 @@ static int find_namespace(struct remote_source *s, struct client *c, const char 
 	if (rc) {
 		if (rc == -ETIMEDOUT && recall(folder, s->what, INT64_MAX, out))
 			return 0;
-		snprintf(why, why_cap, "%s", why_remote(rc));
+		say_why(rc, c, why, why_cap);
 		return rc;
 	}
 	rc = choose(list, n, s->what, out, why, why_cap);

@@ -10,8 +10,6 @@
 //   GET, PUT, DELETE /raw/KEY   any key, one escaped segment; the headers X-Metadata and X-Found tell more
 //                         (PUT: ?ttl= ?expiration= ?metadata=)
 //   GET /list?prefix=     every key: [{name, expiration?, metadata?}]
-//
-// ?in=BINDING: all this in another namespace than KV.
 
 const WEEK = 7 * 24 * 3600;
 const absent = () => new Response("absent\n", { status: 404 });
@@ -82,7 +80,7 @@ async function list(kv, query) {
 }
 
 async function route(request, env) {
-  const url = new URL(request.url), query = url.searchParams, kv = env[query.get("in") ?? "KV"];
+  const url = new URL(request.url), query = url.searchParams, kv = env.KV;
   const [, first, ...rest] = url.pathname.split("/");
   if (first === "flags") return flags(request, kv);
   if (first === "session") return session(request, kv, decodeURIComponent(rest[0] ?? ""), query);
