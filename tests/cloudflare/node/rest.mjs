@@ -123,8 +123,10 @@ const calls = {
       throw new Refusal(400, 10029, "bulk get keys: 'You can request a maximum of 100 keys'");
     const found = await kv.gets(keys, type);
     const values = {};
-    for (const key of keys)
-      values[key] = withMetadata ? await withAll(kv, key, found[key]) : (found[key]?.value ?? null);
+    for (const key of keys) {
+      const all = await withAll(kv, key, found[key]);
+      values[key] = withMetadata ? all : (all?.value ?? null);
+    }
     return { result: { values } };
   },
 };
