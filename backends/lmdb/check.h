@@ -17,9 +17,10 @@ struct check_info {
 	uint64_t used; /* bytes up to the last page in use */
 };
 
-/* Looks at the environment in `dir`, whose data file is open as `fd` (for reading at least) and not
- * empty. The process has one thread. -EINVAL: damaged, or of another version; -EIO. */
-int check_environment(const char *dir, int fd, struct check_info *info, char *why, size_t why_cap);
+/* Looks at the data file that is open as `fd` (for reading at least) and not empty: all of it that
+ * LMDB would follow, in a very large one as much as a second is enough for. -EINVAL: damaged, or of
+ * another version; -EIO. */
+int check_environment(int fd, struct check_info *info, char *why, size_t why_cap);
 
 /* Whether nothing has ever been in the data file: LMDB was about to write its first two pages when
  * the power went away, and one of them, or both, did not come to the disk. */

@@ -296,7 +296,7 @@ static int open_env(struct lmdb_store *st, const struct lmdb_options *o, char *w
 		rc = ftruncate(fd, 0) < 0 ? -errno : 0; /* as if it were made now */
 		file.st_size = 0;
 	} else if (file.st_size > 0) {
-		rc = check_environment(o->dir, fd, &info, why, why_cap);
+		rc = check_environment(fd, &info, why, why_cap);
 	} else if (o->readonly || !o->create) {
 		snprintf(why, why_cap, "its data.mdb is empty");
 		rc = -EINVAL;

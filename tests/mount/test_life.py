@@ -172,7 +172,7 @@ class Refusals(Test):
             free = struct.pack("<IHHQQQQQ", size, 8, 0, 0, 0, 0, 0, 2**64 - 1)
             main = struct.pack("<IHHQQQQQ", 0, 0, levels + 1, levels, 1, 0, 1000, 2)
             what = struct.pack("<IIQQ", 0xBEEFC0DE, 1, 0, 1 << 30) + free + main
-            what += struct.pack("<QQ", 1000, 7 - number)
+            what += struct.pack("<QQ", 1000, 6 + number)
             return (struct.pack("<QHHI", number, 0, 8, 0) + what).ljust(size, b"\0")
 
         def branch(to):

@@ -51,8 +51,9 @@ MDB_dbi raw_open(MDB_txn *txn, const char *db, unsigned flags);
 void raw_put(MDB_txn *txn, const char *db, unsigned flags, const char *key, const char *value);
 size_t raw_count(MDB_txn *txn, const char *db);
 
-/* lmdb_foreign.c, lmdb_shared.c */
+/* lmdb_foreign.c, lmdb_hostile.c, lmdb_shared.c */
 int lmdb_foreign_tests(void);
+int lmdb_hostile_tests(void);
 int lmdb_shared_tests(void);
 
 #endif

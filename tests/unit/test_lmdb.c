@@ -514,6 +514,6 @@ int main(void)
 #undef TEST
 	};
 
-	return lmdb_foreign_tests() + lmdb_shared_tests() +
+	return lmdb_foreign_tests() + lmdb_hostile_tests() + lmdb_shared_tests() +
 		cmocka_run_group_tests_name("LMDB under load", tests, NULL, NULL);
 }
