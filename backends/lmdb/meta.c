@@ -17,6 +17,7 @@ enum {
 	STATE_SIZE = 32,
 	WALKED_SIZE = 8,
 	NS_KEY = 5,
+	NS_ID_MAX = 1 << 30, /* they count up from 1: no environment has had so many */
 	FIRST_INO = 256, /* smaller ones are for what is no entry: roots and such */
 };
 
@@ -72,6 +73,9 @@ static int load_namespace(struct lmdb_store *st, uint32_t id, const MDB_val *nam
 	char shown[128];
 	struct ns *ns;
 
+	/* The last numbers mean something else (the top, heads), and must never be reached. */
+	if (id > NS_ID_MAX)
+		return 0;
 	ns_reserve_id(table, id);
 	if (id == 0 || ns_name_check(name->mv_data, name->mv_size))
 		return 0;

@@ -7,11 +7,13 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "backends/base/log.h"
 
-enum { HEAD_KEY = NODEKEY_PREFIX + NODEKEY_HEAD, REVERSE_KEY = 12 };
+enum { HEAD_KEY = NODEKEY_PREFIX + NODEKEY_HEAD, REVERSE_KEY = 12, SAY_SECONDS = 60 };
 
 static void put_u32(unsigned char *p, uint32_t v)
 {
@@ -41,8 +43,22 @@ static uint64_t get_u64(const unsigned char *p)
 	return be64toh(v);
 }
 
+/* Whoever lists or looks for what has expired comes by again and again: one line in a minute. */
+static bool said_lately(void)
+{
+	static _Atomic int64_t said;
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	int64_t before = atomic_load(&said);
+	return (before && t.tv_sec - before < SAY_SECONDS) ||
+		!atomic_compare_exchange_strong(&said, &before, t.tv_sec + 1);
+}
+
 static int damaged(const struct txn *t, const char *what)
 {
+	if (said_lately())
+		return -EIO;
 	log_error("%s: %s is damaged; copy the namespaces with mdb_dump and load them into a new "
 		  "environment",
 		t->env->dir, what);
@@ -171,8 +187,10 @@ int nodekey_parse(struct txn *t, const MDB_val *key, uint32_t *ns_id, enum entry
 	size_t prefix = is_long ? NODEKEY_LONG_PREFIX : NODEKEY_PREFIX;
 	size_t head = is_long ? NODEKEY_HEAD : 0;
 
+	/* Each entry has one name: what could be short is not long. */
 	if (key->mv_size < prefix || (p[4] & ~NODEKEY_LONG) > ENTRY_DIR ||
-		head + key->mv_size - prefix > STORE_PREFIX_MAX)
+		head + key->mv_size - prefix > STORE_PREFIX_MAX ||
+		(is_long && head + key->mv_size - prefix <= NODEKEY_SHORT_MAX))
 		return damaged(t, "a name in a database of kvfs");
 	*ns_id = get_u32(p);
 	*kind = (enum entry_kind)(p[4] & ~NODEKEY_LONG);
@@ -268,14 +286,19 @@ static int seek_tail(struct longwalk *w, const MDB_val *head, const MDB_val *num
 	if (tail_len)
 		memcpy(from + NODEKEY_LONG_PREFIX, tail, tail_len);
 	key.mv_size = NODEKEY_LONG_PREFIX + tail_len;
-	int rc = env_error(
-		w->txn->env, mdb_cursor_get(w->tails, &key, &w->data, MDB_SET_RANGE), "reading");
-	if (rc)
-		return rc;
-	if (key.mv_size < NODEKEY_LONG_PREFIX ||
-		memcmp(key.mv_data, from, NODEKEY_LONG_PREFIX) != 0)
-		return -ENOENT;
-	w->len = NODEKEY_HEAD + key.mv_size - NODEKEY_LONG_PREFIX;
+	size_t least = w->kind == ENTRY_KEY ? ENV_KEY_MAX + 1 : NODEKEY_SHORT_MAX + 1;
+	MDB_cursor_op op = MDB_SET_RANGE;
+	do {
+		int rc = env_error(
+			w->txn->env, mdb_cursor_get(w->tails, &key, &w->data, op), "reading");
+		if (rc)
+			return rc;
+		if (key.mv_size < NODEKEY_LONG_PREFIX ||
+			memcmp(key.mv_data, from, NODEKEY_LONG_PREFIX) != 0)
+			return -ENOENT;
+		w->len = NODEKEY_HEAD + key.mv_size - NODEKEY_LONG_PREFIX;
+		op = MDB_NEXT;
+	} while (w->len < least); /* what is none of ours */
 	if (w->len > STORE_PREFIX_MAX)
 		return damaged(w->txn, "a name in a database of kvfs");
 	memcpy(w->bytes, (unsigned char *)head->mv_data + NODEKEY_PREFIX, NODEKEY_HEAD);

@@ -214,6 +214,26 @@ static void warn_unfit(struct ns_table *t, const struct env *e, const void *name
 		e->dir, log_bytes(name, len, shown, sizeof(shown)));
 }
 
+int ns_refuse_long_key(const struct env *e)
+{
+	log_error("%s: a key is longer than %d bytes: it can only be removed by the program that "
+		  "made "
+		  "it",
+		e->dir, (int)ENV_KEY_MAX);
+	return -EIO;
+}
+
+void ns_note_long_key(struct ns *ns, const struct env *e)
+{
+	char shown[128];
+
+	if (!atomic_exchange(&ns->long_keys, true))
+		log_warning(
+			"%s: the database %s has keys of more than %d bytes; they are not shown",
+			e->dir, log_bytes(ns->name, ns->len, shown, sizeof(shown)),
+			(int)ENV_KEY_MAX);
+}
+
 static unsigned info_flags(const MDB_val *info)
 {
 	uint16_t flags;

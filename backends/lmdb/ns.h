@@ -28,6 +28,7 @@ struct ns {
 	_Atomic MDB_dbi
 		dbi; /* 0: not there, or no plain map. Reset only while alone (env_alone_begin) */
 	bool warned; /* env.handles: said that it is no plain map */
+	atomic_bool long_keys; /* said that it has keys that are too long */
 	bool id_saved; /* env.writer: the id is in kvfs:meta */
 	uint64_t saving; /* env.writer: the write transaction that wrote it there */
 	uint64_t checked; /* env.writer: the write transaction that has found the database there */
@@ -92,5 +93,11 @@ void ns_reopen_handles(void *table, MDB_txn *txn);
 /* The handle to write through in this transaction. -ESTALE: another program has dropped the
  * database (t->missing says which). -EOPNOTSUPP: it has made one in its place that is no plain map. */
 int ns_write_handle(struct txn *t, struct ns *ns, MDB_dbi *dbi);
+
+/* LMDB can be built for longer keys than ours has; such ones are not shown, and not moved. The error
+ * that says so. */
+int ns_refuse_long_key(const struct env *e);
+/* Whoever lists the namespace has come by one: says so, once. */
+void ns_note_long_key(struct ns *ns, const struct env *e);
 
 #endif

@@ -118,7 +118,7 @@ int lmdb_ns_create(struct store *base, const void *name, size_t len, const struc
 /* Removes all that our databases have under the namespace's id. */
 static int forget_nodes(struct lmdb_store *st, struct txn *t, struct ns *ns, enum own_db db)
 {
-	unsigned char prefix[NODEKEY_PREFIX], bytes[STORE_PREFIX_MAX];
+	unsigned char prefix[NODEKEY_PREFIX], bytes[STORE_PREFIX_MAX], name[ENV_KEY_MAX];
 
 	for (;;) {
 		MDB_val key = {.mv_size = 4, .mv_data = prefix}, data;
@@ -134,14 +134,22 @@ static int forget_nodes(struct lmdb_store *st, struct txn *t, struct ns *ns, enu
 		rc = env_error(t->env, mdb_cursor_get(cur, &key, &data, MDB_SET_RANGE), "reading");
 		if (rc == 0 && (key.mv_size < 4 || memcmp(key.mv_data, prefix, 4) != 0))
 			rc = -ENOENT;
-		if (rc == 0)
-			rc = nodekey_parse(t, &key, &ns_id, &kind, bytes, &len);
 		mdb_cursor_close(cur);
+		if (rc == 0 && key.mv_size > sizeof(name))
+			rc = -EIO;
 		if (rc)
 			return rc == -ENOENT ? 0 : rc;
-		struct entry_id id = {ns->number, kind, (uint16_t)len, bytes};
-		rc = db == OWN_LONG ? node_remove_value(st, t, &id)
-				    : node_remove_record(st, t, &id);
+		memcpy(name, key.mv_data, key.mv_size);
+		key.mv_data = name;
+		if (nodekey_parse(t, &key, &ns_id, &kind, bytes, &len) == 0) {
+			struct entry_id id = {ns->number, kind, (uint16_t)len, bytes};
+
+			rc = db == OWN_LONG ? node_remove_value(st, t, &id)
+					    : node_remove_record(st, t, &id);
+		}
+		/* Also where it was no name of ours, or stood under another than it should. */
+		if (rc == 0)
+			rc = txn_del(t, t->own[db], name, key.mv_size);
 		if (rc)
 			return rc;
 	}
@@ -282,6 +290,10 @@ static int copy_all(struct lmdb_store *st, struct txn *t, MDB_dbi from, MDB_dbi 
 		rc = env_error(t->env, mdb_cursor_get(cur, &key, &data, MDB_NEXT), "reading");
 		if (rc)
 			break;
+		if (key.mv_size > sizeof(name)) {
+			rc = ns_refuse_long_key(t->env);
+			break;
+		}
 		memcpy(name, key.mv_data, key.mv_size);
 		key.mv_data = name;
 		rc = append(st, t, to, &key, &data);

@@ -118,7 +118,7 @@ static enum step look_at(struct walker *w, const MDB_val *name)
 	struct orphans *o = &w->st->orphans;
 	const unsigned char *p = name->mv_data;
 
-	if (name->mv_size < NODEKEY_PREFIX)
+	if (name->mv_size < NODEKEY_PREFIX || name->mv_size > ENV_KEY_MAX)
 		return NEXT;
 	uint32_t ns_id = nodekey_ns(p);
 	if (ns_id != w->ns_id)
@@ -166,6 +166,8 @@ static bool walk(struct walker *w)
 					       : MDB_FIRST);
 		if (rc)
 			return true; /* another walk comes, should it have been an error */
+		if (step == SEEK && compare(&name, o->at, o->at_len) < 0)
+			return true; /* they are not in order */
 		if (i % LOOK_AT_CLOCK_EVERY == 0 && step == NEXT &&
 			(milliseconds() >= until || atomic_load(&w->st->env.alone_wanted)))
 			break;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/log.h"
 #include "backends/lmdb/view.h"
 
 enum { FROM_MAX = STORE_PREFIX_MAX + 1 }; /* longer than any id: the bytes of one and a zero */
@@ -23,7 +24,7 @@ struct source {
 
 struct scan {
 	struct view *view;
-	const struct ns *ns;
+	struct ns *ns;
 	uint32_t ns_number;
 	enum entry_kind kind;
 	bool check_expiry;
@@ -84,12 +85,18 @@ void lmdb_scan_close(struct scan *s)
 }
 
 /* Sets the source to what the cursor has found; for DIR as far as it is one of ours. */
-static int stored_take(struct scan *s, int rc, const MDB_val *key)
+static int stored_take(struct scan *s, int rc, MDB_val *key)
 {
 	unsigned char prefix[NODEKEY_PREFIX];
 	struct source *src = &s->stored;
+	MDB_val data;
 
 	src->valid = false;
+	while (rc == 0 && key->mv_size > ENV_KEY_MAX) {
+		if (s->kind == ENTRY_KEY)
+			ns_note_long_key(s->ns, s->view->txn.env);
+		rc = mdb_cursor_get(s->cursor, key, &data, MDB_NEXT);
+	}
 	if (rc)
 		return rc == MDB_NOTFOUND ? 0 : env_error(s->view->txn.env, rc, "listing");
 	src->bytes = key->mv_data;
@@ -210,6 +217,16 @@ static const struct source *first_source(const struct scan *s)
 	return first;
 }
 
+/* Then one could look for the next one for ever. */
+static int out_of_order(const struct scan *s)
+{
+	log_error("%s: the keys of a database are not in order; dump it with mdb_dump and load it "
+		  "into "
+		  "a new one",
+		s->view->txn.env->dir);
+	return -EIO;
+}
+
 int lmdb_scan_seek(struct scan *s, const void *from, size_t len, struct entry_id *found)
 {
 	unsigned char next[FROM_MAX];
@@ -226,6 +243,8 @@ int lmdb_scan_seek(struct scan *s, const void *from, size_t len, struct entry_id
 
 		if (!first)
 			return -ENOENT;
+		if (!at_or_after(first, next, s->from_len))
+			return out_of_order(s);
 		struct entry_id id = {s->ns_number, s->kind, (uint16_t)first->len, first->bytes};
 		if (shown(s, &id, first == &s->pending ? s->entry : NULL)) {
 			*found = id;

@@ -29,6 +29,8 @@ static int seek_in(struct txn *t, MDB_dbi dbi, const unsigned char *key, size_t 
 		t->env, mdb_cursor_get(cur, &k, &data, len ? MDB_SET_RANGE : MDB_FIRST), "reading");
 	if (rc == 0 && (k.mv_size < prefix || (prefix && memcmp(k.mv_data, key, prefix) != 0)))
 		rc = -ENOENT;
+	if (rc == 0 && k.mv_size > ENV_KEY_MAX)
+		rc = ns_refuse_long_key(t->env);
 	if (rc == 0) {
 		out->len = k.mv_size - prefix;
 		memcpy(out->bytes, (unsigned char *)k.mv_data + prefix, out->len);

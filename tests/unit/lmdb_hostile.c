@@ -16,7 +16,7 @@
 #include "backends/lmdb/disk.h"
 #include "tests/unit/lmdb_kit.h"
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, MARK_LEN = 16 };
 
 /* --- what is sound is never refused --------------------------------------------------------------- */
 
@@ -292,12 +292,162 @@ static void test_what_lmdb_cannot_follow_is_refused(void **state)
 	free(good.bytes);
 }
 
+/* --- what it can follow, and we could not ----------------------------------------------------------- */
+
+static const char MARK[MARK_LEN + 1] = "m-a-r-k-m-a-r-k-";
+
+static void marked(MDB_txn *txn)
+{
+	char key[512], value[400];
+
+	snprintf(key, sizeof(key), "%-500s", MARK);
+	snprintf(value, sizeof(value), "%399s", "");
+	raw_put(txn, "main", MDB_CREATE, key, value);
+	raw_put(txn, "main", 0, "a", "1");
+	raw_put(txn, "main", 0, "z", "2");
+}
+
+/* LMDB can be built for longer keys than 511 bytes. One is made of a key and its value here. */
+static void test_keys_that_are_too_long(void **state)
+{
+	struct kit *k = *state;
+	uint16_t len = 500 + 300;
+	uint32_t size = 99;
+	struct entry_id found;
+	struct scan *scan;
+	struct file f;
+	struct view *v;
+
+	assert_int_equal(mkdir(k->dir, 0700), 0);
+	kit_foreign(k, marked);
+	load(k, &f);
+	unsigned char *at = memmem(f.bytes, f.pages * PAGE, MARK, MARK_LEN);
+	for (unsigned char *next = at; next;
+		next = memmem(
+			at + 1, f.pages * PAGE - (size_t)(at + 1 - f.bytes), MARK, MARK_LEN)) {
+		at = next;
+		memcpy(at - 2, &len, sizeof(len));
+		memcpy(at - NODE_HEAD, &size, sizeof(size));
+	}
+	store_file(k, f.bytes, f.pages);
+	free(f.bytes);
+	kit_open(k);
+	assert_int_equal(k->ops->view_begin(k->st, NOW, &v), 0);
+	assert_int_equal(k->ops->scan_open(v, k->ns, ENTRY_KEY, &scan), 0);
+	assert_int_equal(k->ops->scan_seek(scan, "", 0, &found), 0);
+	assert_memory_equal(found.bytes, "a", 1);
+	assert_int_equal(k->ops->scan_seek(scan, "b", 1, &found), 0);
+	assert_int_equal(found.len, 1);
+	assert_memory_equal(found.bytes, "z", 1);
+	k->ops->scan_close(scan);
+	k->ops->view_end(v);
+	/* What cannot be seen is not removed either. */
+	assert_int_equal(kit_drop(k, "a"), 0);
+	assert_int_equal(kit_drop(k, "z"), 0);
+	assert_int_equal(k->ops->ns_remove(k->st, k->ns, NOW), -EIO);
+	assert_int_equal(k->ops->ns_rename(k->st, k->ns, "new", 3, NOW), -EIO);
+	kit_put(k, "b", "3");
+	kit_reopen(k);
+	kit_expect(k, "b", "3");
+}
+
+static void last_ids(MDB_txn *txn)
+{
+	MDB_val one = {5, (void *)(uintptr_t) "n\xff\xff\xff\xff"},
+		name = {6, (void *)(uintptr_t) "second"},
+		two = {5, (void *)(uintptr_t) "n\xff\xff\xff\xfe"},
+		other = {5, (void *)(uintptr_t) "third"};
+	MDB_dbi meta = raw_open(txn, "kvfs:meta", 0);
+
+	if (mdb_put(txn, meta, &one, &name, 0) || mdb_put(txn, meta, &two, &other, 0))
+		_exit(5);
+	raw_put(txn, "second", MDB_CREATE, "k", "v");
+}
+
+/* The number after the last one would be no number, and the last one is another thing's. */
+static void test_the_last_ids_of_namespaces(void **state)
+{
+	struct kit *k = *state;
+	uint32_t ns;
+
+	kit_open(k);
+	kit_put(k, "a", "one");
+	kit_close(k);
+	kit_foreign(k, last_ids);
+	kit_open(k);
+	for (int i = 0; i < 3; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "new%d", i);
+		assert_int_equal(k->ops->ns_create(k->st, name, 4, NULL, &ns), 0);
+		k->ns = ns;
+		kit_put(k, "key", name);
+	}
+	kit_sync(k);
+	kit_expect(k, "key", "new2");
+	kit_close(k);
+	kit_open(k);
+	kit_expect(k, "a", "one");
+	assert_int_equal(k->ops->ns_find(k->st, "new2", 4, &k->ns), 0);
+	kit_expect(k, "key", "new2");
+}
+
+/* Records and values that stand under names that we would not give them. */
+static void other_names(MDB_txn *txn)
+{
+	static const char *const dbs[] = {"kvfs:nodes", "kvfs:long"};
+	static const char *const names[] = {"\0\0\0\1\x80\0\0\0\0\0\0\0\1",
+		"\0\0\0\1\x80\0\0\0\0\0\0\0\1tail", "\0\0\0\1\x07xxxxxxxxxx", "\0\0\0\1\x80"};
+	static const size_t lens[] = {13, 17, 15, 5};
+	MDB_val value = {1, (void *)(uintptr_t) "v"};
+
+	for (size_t i = 0; i < 2; i++) {
+		for (size_t n = 0; n < 4; n++) {
+			MDB_val key = {lens[n], (void *)(uintptr_t)names[n]};
+
+			if (mdb_put(txn, raw_open(txn, dbs[i], 0), &key, &value, 0))
+				_exit(5);
+		}
+	}
+}
+
+static void other_names_are_gone(MDB_txn *txn)
+{
+	if (raw_count(txn, "kvfs:nodes") || raw_count(txn, "kvfs:long"))
+		_exit(5);
+}
+
+static void test_entries_under_other_names(void **state)
+{
+	struct kit *k = *state;
+	char longest[513];
+
+	memset(longest, 'k', 512);
+	longest[512] = '\0';
+	kit_open(k);
+	kit_put(k, "a", "one");
+	kit_put(k, longest, "long");
+	kit_close(k);
+	kit_foreign(k, other_names);
+	kit_open(k);
+	kit_expect(k, "a", "one");
+	kit_expect(k, longest, "long");
+	assert_int_equal(kit_drop(k, "a"), 0);
+	assert_int_equal(kit_drop(k, longest), 0);
+	assert_int_equal(k->ops->ns_remove(k->st, k->ns, NOW), 0);
+	kit_close(k);
+	kit_foreign(k, other_names_are_gone);
+}
+
 int lmdb_hostile_tests(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
 		TEST(test_whatever_lmdb_makes_is_sound),
 		TEST(test_what_lmdb_cannot_follow_is_refused),
+		TEST(test_keys_that_are_too_long),
+		TEST(test_the_last_ids_of_namespaces),
+		TEST(test_entries_under_other_names),
 #undef TEST
 	};
 
