@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <syslog.h>
 #include <time.h>
@@ -16,6 +17,22 @@ enum { LINE_MAX_BYTES = 2048 };
 static int log_fd = STDERR_FILENO; /* -1: syslog */
 static bool log_debugging;
 
+/* A file that lines may be appended to: not a pipe, which nobody may read, and not one that somebody else
+ * has put there, or linked to from there, so that we write to what is his, or he reads what is ours. */
+static int check_file(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (S_ISCHR(st.st_mode))
+		return 0;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	bool theirs = st.st_uid != geteuid() && st.st_uid != 0;
+	return theirs || st.st_nlink > 1 ? -EPERM : 0;
+}
+
 int log_open(const char *where, bool debug)
 {
 	log_debugging = debug;
@@ -25,10 +42,18 @@ int log_open(const char *where, bool debug)
 		openlog("kvfs", LOG_PID, LOG_DAEMON);
 		log_fd = -1;
 	} else {
-		int fd = open(where, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+		/* NONBLOCK: a pipe would keep us until somebody reads it. */
+		int fd = open(where,
+			O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
+				O_NOCTTY,
+			0600);
+		int rc = fd < 0 ? -errno : check_file(fd);
 
-		if (fd < 0)
-			return -errno;
+		if (rc) {
+			if (fd >= 0)
+				close(fd);
+			return rc;
+		}
 		log_fd = fd;
 	}
 	return 0;

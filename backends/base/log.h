@@ -11,8 +11,8 @@
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 /* Where lines go from now on: "" or NULL standard error (as at the start), "syslog", or a file,
- * appended to (0600 when it is made; a symbolic link at its end is refused). `debug` lets debug
- * lines through. 0 or -errno. */
+ * appended to (0600 when it is made; refused are a symbolic link at its end, what is no file, and a
+ * file of another user's or of several names: -EPERM). `debug` lets debug lines through. 0 or -errno. */
 int log_open(const char *where, bool debug);
 
 /* One line, cut to about 2,000 bytes. Control characters, also line ends, are written as \xNN. */
