@@ -12,22 +12,33 @@
 
 #include "backends/base/clock.h"
 
-/* One component: made, or found to be a folder of ours that nobody else can enter (`private`). */
+/* One component: made, or found to be a folder of ours that nobody else can enter (`private`), or else
+ * one in which nobody else can put another in its place. */
 static int make_folder(const char *path, bool private, char *why, size_t why_cap)
 {
 	struct stat st;
+	int rc;
 
 	if (mkdir(path, 0700) && errno != EEXIST) {
-		int rc = -errno;
-
+		rc = -errno;
 		snprintf(why, why_cap, "the cache folder %s cannot be made: %s", path,
 			strerror(-rc));
 		return rc;
 	}
+	rc = private ? lstat(path, &st) : stat(path, &st);
+	if (rc)
+		return -errno;
+	bool theirs = st.st_uid != geteuid() && st.st_uid != 0;
+	if (!private && (theirs || ((st.st_mode & S_IWOTH) && !(st.st_mode & S_ISVTX)))) {
+		snprintf(why, why_cap,
+			"others can replace what is in the cache folder %s: chmod 700 it, or use "
+			"another "
+			"with -o cache=",
+			path);
+		return -EPERM;
+	}
 	if (!private)
 		return 0;
-	if (lstat(path, &st))
-		return -errno;
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077)) {
 		snprintf(why, why_cap,
 			"the cache folder %s is not a folder of yours alone: chmod 700 it, or use "
@@ -67,9 +78,14 @@ static int lock_folder(const char *folder, bool all, int *lock, char *why, size_
 	if (asprintf(&path, "%s/lock", folder) < 0)
 		return -ENOMEM;
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		int rc = -errno;
+
+		snprintf(why, why_cap, "%s cannot be opened: %s", path, strerror(-rc));
+		free(path);
+		return rc;
+	}
 	free(path);
-	if (fd < 0)
-		return -errno;
 	if (flock(fd, (all ? LOCK_EX : LOCK_SH) | LOCK_NB)) {
 		close(fd);
 		snprintf(why, why_cap, "%s",
