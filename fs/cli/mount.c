@@ -328,7 +328,7 @@ static int serve(struct mount *m)
 		.ready = usable,
 		.ready_arg = m,
 	};
-	char why[512] = "";
+	char why[1024] = "";
 
 	lock_watch();
 	int rc = open_store(m, &mounted.fs, why, sizeof(why));

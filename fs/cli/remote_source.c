@@ -457,9 +457,14 @@ static int open_local(const char *folder, const char *name, const struct mount_o
 	struct lmdb_options lmdb = {
 		.dir = dir, .create = true, .commit_interval_ms = o->commit_interval_ms};
 	int rc = lmdb_store_open(&lmdb, out, reason, sizeof(reason));
+	/* Only a person can say that what may wait in there to be uploaded is given up. */
 	if (rc)
-		snprintf(why, why_cap, "its cache %s: %s", dir,
-			rc == -EBUSY ? "it is mounted by another kvfs already" : reason);
+		snprintf(why, why_cap, "its cache %s: %s%s", dir,
+			rc == -EBUSY ? "it is mounted by another kvfs already" : reason,
+			rc == -EINVAL
+				? ". Move it away to begin with an empty one: what has not been "
+				  "uploaded is in it alone"
+				: "");
 	free(dir);
 	return rc;
 }
