@@ -14,6 +14,7 @@
 
 enum { COMMIT_INTERVAL_DEFAULT = 50, COMMIT_INTERVAL_MAX = 60000 };
 static const uint64_t CACHE_SIZE_DEFAULT = 1ULL << 30;
+static const long long CACHE_SIZE_MAX = 1LL << 60;
 
 void options_init(struct mount_options *o)
 {
@@ -176,11 +177,15 @@ static int set_cache_size(struct mount_options *o, const char *value, char *why,
 	long long n = 0;
 
 	snprintf(digits, sizeof(digits), "%.*s", (int)(len < 23 ? len : 23), value);
-	if (!parse_number(digits, 10, 1LL << 40, &n) || (value[len] && (!unit || value[len + 1])))
+	bool good = parse_number(digits, 10, CACHE_SIZE_MAX, &n) &&
+		(!value[len] || (unit && !value[len + 1]));
+	for (const char *u = units; good && unit && u <= unit; u++) {
+		good = n <= CACHE_SIZE_MAX / 1024;
+		n *= good ? 1024 : 1;
+	}
+	if (!good)
 		return refuse("cache_size", "a number of bytes, such as 512M or 4G", why, cap);
 	o->remote.cache_size = (uint64_t)n;
-	for (const char *u = units; unit && u <= unit; u++)
-		o->remote.cache_size *= 1024;
 	return 0;
 }
 

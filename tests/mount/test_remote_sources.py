@@ -126,7 +126,8 @@ class Namespace(SourceTest):
             self.assertIn("endpoint", self.refused(self.source(), f"endpoint={url}", endpoint=False))
 
     def test_malformed_options(self):
-        for option in ("max_age=0", "max_age=-1", "cache_size=1X", "timeout=0", "fsync=never", "conflict=ask",
+        for option in ("max_age=0", "max_age=-1", "cache_size=1X", "cache_size=16777216T",
+                       "cache_size=99999999999999999999", "timeout=0", "fsync=never", "conflict=ask",
                        "token_file=", "upload_delay=soon"):
             self.assertUsage("mount", "-o", option, self.source(), self.mountpoint)
 
