@@ -15,6 +15,7 @@
  */
 #include "backends/record.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,10 +71,9 @@ static uint64_t get_le(const unsigned char **p, size_t bytes)
 {
 	uint64_t value = 0;
 
-	for (size_t i = 0; i < bytes; i++)
-		value |= (uint64_t)(*p)[i] << (8 * i);
+	memcpy(&value, *p, bytes);
 	*p += bytes;
-	return value;
+	return le64toh(value);
 }
 
 static unsigned char *put_time(unsigned char *p, struct timespec ts)
@@ -173,6 +173,19 @@ static bool xattrs_valid(const unsigned char *xattrs, size_t len)
 		prev = x;
 	}
 	return rc == 0;
+}
+
+int record_peek(const unsigned char *buf, size_t len, struct record *rec)
+{
+	const unsigned char *p = buf;
+
+	if (len < FIXED_SIZE || get_le(&p, 1) != RECORD_VERSION)
+		return -EBADMSG;
+	rec->flags = (uint32_t)get_le(&p, 4);
+	rec->mode = (uint32_t)get_le(&p, 4);
+	p += 4 + 4 + 8;
+	rec->ino = get_le(&p, 8);
+	return 0;
 }
 
 int record_decode(const unsigned char *buf, size_t len, struct record *rec)

@@ -61,6 +61,10 @@ void record_encode(const struct record *rec, unsigned char *buf);
 /* Reads the form at rest. rec->xattrs points into `buf`. -EBADMSG. */
 int record_decode(const unsigned char *buf, size_t len, struct record *rec);
 
+/* Reads flags, mode and ino alone, which stand at the beginning; the rest of *rec stays as it is. What
+ * comes after them is not believed to be right either. -EBADMSG. */
+int record_peek(const unsigned char *buf, size_t len, struct record *rec);
+
 /* The value of extended attribute `name`, NULL where absent. */
 const unsigned char *xattrs_get(
 	const unsigned char *xattrs, size_t len, const char *name, size_t *value_len);

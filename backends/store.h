@@ -208,6 +208,12 @@ struct store_ops {
 	/* The first entry at or after `from`; its bytes are valid until the next call on this scan.
 	 * -ENOENT: none. Seeking forward by little is cheap. */
 	int (*scan_seek)(struct scan *s, const void *from, size_t len, struct entry_id *found);
+
+	/* The same as view_get() of the entry that the last scan_seek() has found, at less cost where
+	 * entries are taken in order. `brief`: of *out only `unrecorded`, rec.mode, rec.ino and
+	 * rec.flags are told, and values are not looked at. */
+	int (*scan_get)(
+		struct scan *s, const struct entry_id *found, bool brief, struct entry *out);
 	void (*scan_close)(struct scan *s);
 
 	/* The value of a key, readable without a view (struct value below). -ENOENT. */

@@ -126,6 +126,7 @@ int64_t lmdb_view_next_expiry(struct view *v);
 /* scan.c */
 int lmdb_scan_open(struct view *v, uint32_t ns, enum entry_kind kind, struct scan **out);
 int lmdb_scan_seek(struct scan *s, const void *from, size_t len, struct entry_id *found);
+int lmdb_scan_get(struct scan *s, const struct entry_id *found, bool brief, struct entry *out);
 void lmdb_scan_close(struct scan *s);
 
 /* apply.c */

@@ -58,24 +58,33 @@ int64_t expiry_first(struct txn *t)
 	return first;
 }
 
-/* What cannot be read counts as absent: so what it belonged to is still found, listed and removed, as
+/* Without a stamp, of the record too only what record_peek() reads is read.
+ *
+ * What cannot be read counts as absent: so what it belonged to is still found, listed and removed, as
  * what another program made, and the next change writes a new record in its place. */
+static int record_read(struct lmdb_store *st, struct txn *t, const MDB_val *data,
+	const struct entry_id *id, struct node_stamp *stamp, struct record *rec)
+{
+	const unsigned char *p = data->mv_data;
+
+	if (data->mv_size < STAMP_SIZE || p[0] != STAMP_VERSION ||
+		(stamp ? record_decode : record_peek)(
+			p + STAMP_SIZE, data->mv_size - STAMP_SIZE, rec)) {
+		damaged_say(&st->damaged, t->env->dir, id);
+		return -ENOENT;
+	}
+	if (stamp)
+		*stamp = (struct node_stamp){get_u64(p + 8), get_u64(p + 16), get_u64(p + 24)};
+	return 0;
+}
+
 static int record_at(struct lmdb_store *st, struct txn *t, const struct nodekey *key,
 	const struct entry_id *id, struct node_stamp *stamp, struct record *rec)
 {
 	MDB_val data;
 	int rc = txn_get(t, t->own[OWN_NODES], key->bytes, key->len, &data);
 
-	if (rc)
-		return rc;
-	const unsigned char *p = data.mv_data;
-	if (data.mv_size < STAMP_SIZE || p[0] != STAMP_VERSION ||
-		record_decode(p + STAMP_SIZE, data.mv_size - STAMP_SIZE, rec)) {
-		damaged_say(&st->damaged, t->env->dir, id);
-		return -ENOENT;
-	}
-	*stamp = (struct node_stamp){get_u64(p + 8), get_u64(p + 16), get_u64(p + 24)};
-	return 0;
+	return rc ? rc : record_read(st, t, &data, id, stamp, rec);
 }
 
 int node_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
@@ -88,6 +97,62 @@ int node_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
 		return -ENOENT;
 	int rc = nodekey_make(t, ns, id, false, &key);
 	return rc ? rc : record_at(st, t, &key, id, stamp, rec);
+}
+
+/* How the record that the walk stands at compares to `key`. */
+static int walk_compare(const struct recordwalk *w, const struct nodekey *key)
+{
+	size_t both = w->key.mv_size < key->len ? w->key.mv_size : key->len;
+	int order = memcmp(w->key.mv_data, key->bytes, both);
+
+	return order ? order : (w->key.mv_size > key->len) - (w->key.mv_size < key->len);
+}
+
+/* Moves the cursor; how what it finds compares to `key`, in *order. */
+static int walk_step(struct recordwalk *w, struct txn *t, const struct nodekey *key,
+	MDB_cursor_op op, int *order)
+{
+	int rc = mdb_cursor_get(w->cursor, &w->key, &w->data, op);
+
+	w->at = rc == 0;
+	*order = w->at ? walk_compare(w, key) : 1;
+	return rc == MDB_NOTFOUND ? 0 : env_error(t->env, rc, "reading");
+}
+
+/* Goes to the record of `key`, which is mostly the next one; or else to one after it, or to the end:
+ * -ENOENT. */
+static int walk_seek(struct recordwalk *w, struct txn *t, const struct nodekey *key)
+{
+	int rc = w->cursor ? 0 : txn_cursor(t, t->own[OWN_NODES], &w->cursor);
+	int order = w->at ? walk_compare(w, key) : 1;
+	bool far = order > 0;
+
+	if (!rc && order < 0) {
+		rc = walk_step(w, t, key, MDB_NEXT, &order);
+		far = order < 0;
+	}
+	if (!rc && far) {
+		w->key = (MDB_val){.mv_size = key->len, .mv_data = (void *)(uintptr_t)key->bytes};
+		rc = walk_step(w, t, key, MDB_SET_RANGE, &order);
+	}
+	return rc ? rc : order ? -ENOENT : 0;
+}
+
+int recordwalk_get(struct recordwalk *w, struct lmdb_store *st, struct txn *t, const struct ns *ns,
+	const struct entry_id *id, struct node_stamp *stamp, struct record *rec)
+{
+	struct nodekey key;
+	int rc = nodekey_make(t, ns, id, false, &key);
+
+	if (!rc)
+		rc = walk_seek(w, t, &key);
+	return rc ? rc : record_read(st, t, &w->data, id, stamp, rec);
+}
+
+void recordwalk_close(struct recordwalk *w)
+{
+	if (w->cursor)
+		mdb_cursor_close(w->cursor);
 }
 
 int node_value(struct lmdb_store *st, struct txn *t, const struct entry_id *id, MDB_val *value)

@@ -21,6 +21,18 @@ struct node_stamp {
 int node_record(struct lmdb_store *st, struct txn *t, const struct entry_id *id,
 	struct node_stamp *stamp, struct record *rec);
 
+/* The same where records are taken in the order of their names: a cursor that moves along. Begins as
+ * all zero; closed before the transaction ends. `stamp` NULL: only rec->flags, mode and ino are set. */
+struct recordwalk {
+	MDB_cursor *cursor;
+	bool at; /* it stands at `key` */
+	MDB_val key, data;
+};
+
+int recordwalk_get(struct recordwalk *w, struct lmdb_store *st, struct txn *t, const struct ns *ns,
+	const struct entry_id *id, struct node_stamp *stamp, struct record *rec);
+void recordwalk_close(struct recordwalk *w);
+
 /* The value of a key; valid as long as the transaction, and until it writes. */
 int node_value(struct lmdb_store *st, struct txn *t, const struct entry_id *id, MDB_val *value);
 

@@ -32,7 +32,9 @@ struct scan {
 	size_t from_len; /* what the sources stand at or after */
 	unsigned char from[FROM_MAX];
 	MDB_cursor *cursor; /* NULL: nothing stored */
+	MDB_val value; /* of `stored` */
 	struct source stored, longs, pending;
+	struct recordwalk records; /* for lmdb_scan_get() */
 	struct longwalk walk;
 	const struct pending_entry *entry; /* of `pending` */
 };
@@ -78,6 +80,7 @@ int lmdb_scan_open(struct view *v, uint32_t ns_number, enum entry_kind kind, str
 
 void lmdb_scan_close(struct scan *s)
 {
+	recordwalk_close(&s->records);
 	longwalk_close(&s->walk);
 	if (s->cursor)
 		mdb_cursor_close(s->cursor);
@@ -89,13 +92,12 @@ static int stored_take(struct scan *s, int rc, MDB_val *key)
 {
 	unsigned char prefix[NODEKEY_PREFIX];
 	struct source *src = &s->stored;
-	MDB_val data;
 
 	src->valid = false;
 	while (rc == 0 && key->mv_size > ENV_KEY_MAX) {
 		if (s->kind == ENTRY_KEY)
 			ns_note_long_key(s->ns, s->view->txn.env);
-		rc = mdb_cursor_get(s->cursor, key, &data, MDB_NEXT);
+		rc = mdb_cursor_get(s->cursor, key, &s->value, MDB_NEXT);
 	}
 	if (rc)
 		return rc == MDB_NOTFOUND ? 0 : env_error(s->view->txn.env, rc, "listing");
@@ -114,7 +116,7 @@ static int stored_take(struct scan *s, int rc, MDB_val *key)
 static int stored_seek(struct scan *s, const unsigned char *from, size_t len, bool forward)
 {
 	unsigned char packed[NODEKEY_PREFIX + FROM_MAX];
-	MDB_val key, data;
+	MDB_val key;
 	int rc;
 
 	if (!s->cursor || (s->kind == ENTRY_DIR && !atomic_load(&s->ns->id)))
@@ -123,7 +125,7 @@ static int stored_seek(struct scan *s, const unsigned char *from, size_t len, bo
 		/* Nothing came after where it stood before. */
 		if (!s->stored.valid || at_or_after(&s->stored, from, len))
 			return 0;
-		rc = mdb_cursor_get(s->cursor, &key, &data, MDB_NEXT);
+		rc = mdb_cursor_get(s->cursor, &key, &s->value, MDB_NEXT);
 		rc = stored_take(s, rc, &key);
 		if (rc || !s->stored.valid || at_or_after(&s->stored, from, len))
 			return rc;
@@ -135,7 +137,7 @@ static int stored_seek(struct scan *s, const unsigned char *from, size_t len, bo
 			memcpy(packed + NODEKEY_PREFIX, from, len);
 		key = (MDB_val){.mv_size = NODEKEY_PREFIX + len, .mv_data = packed};
 	}
-	rc = mdb_cursor_get(s->cursor, &key, &data, key.mv_size ? MDB_SET_RANGE : MDB_FIRST);
+	rc = mdb_cursor_get(s->cursor, &key, &s->value, key.mv_size ? MDB_SET_RANGE : MDB_FIRST);
 	return stored_take(s, rc, &key);
 }
 
@@ -227,6 +229,36 @@ static int out_of_order(const struct scan *s)
 	return -EIO;
 }
 
+/* Whether nothing but what is stored under short names can come next, so that a step from one entry to
+ * the next is a step of the cursor. */
+static bool is_plain(const struct scan *s)
+{
+	return s->kind == ENTRY_KEY && !s->check_expiry && s->started && s->stored.valid &&
+		!s->longs.valid && !s->entry;
+}
+
+/* The entry after the one that was found last, if that is what is asked for: 1; 0: it is not. */
+static int step(struct scan *s, const unsigned char *from, size_t len)
+{
+	MDB_val key;
+
+	if (!is_plain(s) || len != s->stored.len + 1 || from[len - 1] != '\0' ||
+		memcmp(from, s->stored.bytes, len - 1) != 0)
+		return 0;
+	memcpy(s->from, from, len);
+	s->from_len = len;
+	int rc = mdb_cursor_get(s->cursor, &key, &s->value, MDB_NEXT);
+	rc = stored_take(s, rc, &key);
+	s->started = rc == 0;
+	return rc ? rc : 1;
+}
+
+/* Whether the same is asked for again. */
+static bool is_again(const struct scan *s, const unsigned char *from, size_t len)
+{
+	return s->started && len == s->from_len && memcmp(from, s->from, len) == 0;
+}
+
 int lmdb_scan_seek(struct scan *s, const void *from, size_t len, struct entry_id *found)
 {
 	unsigned char next[FROM_MAX];
@@ -235,15 +267,20 @@ int lmdb_scan_seek(struct scan *s, const void *from, size_t len, struct entry_id
 	 * may be what the last call found. */
 	if (len > FROM_MAX)
 		len = FROM_MAX;
-	if (len)
-		memcpy(next, from, len);
-	int rc = sources_seek(s, next, len);
+	int rc = is_again(s, from, len) ? 1 : step(s, from, len);
+	if (rc == 0) {
+		if (len)
+			memcpy(next, from, len);
+		rc = sources_seek(s, next, len);
+	} else if (rc == 1) {
+		rc = 0;
+	}
 	while (rc == 0) {
 		const struct source *first = first_source(s);
 
 		if (!first)
 			return -ENOENT;
-		if (!at_or_after(first, next, s->from_len))
+		if (!at_or_after(first, s->from, s->from_len))
 			return out_of_order(s);
 		struct entry_id id = {s->ns_number, s->kind, (uint16_t)first->len, first->bytes};
 		if (shown(s, &id, first == &s->pending ? s->entry : NULL)) {
@@ -255,4 +292,39 @@ int lmdb_scan_seek(struct scan *s, const void *from, size_t len, struct entry_id
 		rc = sources_seek(s, next, first->len + 1);
 	}
 	return rc;
+}
+
+/* What is stored of a key that the table of changes does not know and that has a short name. */
+static int stored_get(struct scan *s, const struct entry_id *id, bool brief, struct entry *out)
+{
+	struct view *v = s->view;
+	struct node_stamp stamp;
+
+	brief = brief && !s->check_expiry;
+	int rc = recordwalk_get(
+		&s->records, v->st, &v->txn, s->ns, id, brief ? NULL : &stamp, &out->rec);
+	if (rc && rc != -ENOENT)
+		return rc;
+	out->unrecorded = rc != 0;
+	if (brief)
+		return 0;
+	if (!rc && record_expired(&out->rec, v->now)) /* and yet it was found: it is another's */
+		return lmdb_view_get(v, id, out);
+	*out = (struct entry){
+		.size = s->value.mv_size,
+		.unrecorded = rc != 0,
+		.rec = rc ? (struct record){0} : out->rec,
+		.touched = !rc && node_touched(v->st, &v->txn, id, &stamp, &s->value),
+	};
+	atomic_fetch_add_explicit(&v->st->reads, 1, memory_order_relaxed);
+	return 0;
+}
+
+int lmdb_scan_get(struct scan *s, const struct entry_id *found, bool brief, struct entry *out)
+{
+	const struct source *first = first_source(s);
+
+	if (first == &s->stored && s->kind == ENTRY_KEY && found->len <= NODEKEY_SHORT_MAX)
+		return stored_get(s, found, brief, out);
+	return lmdb_view_get(s->view, found, out);
 }

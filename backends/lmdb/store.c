@@ -118,6 +118,7 @@ static const struct store_ops lmdb_ops = {
 	.view_next_expiry = lmdb_view_next_expiry,
 	.scan_open = lmdb_scan_open,
 	.scan_seek = lmdb_scan_seek,
+	.scan_get = lmdb_scan_get,
 	.scan_close = lmdb_scan_close,
 	.read = lmdb_read,
 	.stamp = lmdb_stamp,

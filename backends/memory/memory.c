@@ -288,6 +288,12 @@ static int memory_scan_seek(struct scan *s, const void *from, size_t len, struct
 	return 0;
 }
 
+static int memory_scan_get(
+	struct scan *s, const struct entry_id *found, bool brief, struct entry *out)
+{
+	return memory_view_get(s->view, found, out);
+}
+
 static void memory_scan_close(struct scan *s)
 {
 	free(s);
@@ -570,6 +576,7 @@ static const struct store_ops memory_ops = {
 	.view_next_expiry = memory_view_next_expiry,
 	.scan_open = memory_scan_open,
 	.scan_seek = memory_scan_seek,
+	.scan_get = memory_scan_get,
 	.scan_close = memory_scan_close,
 	.read = memory_read,
 	.apply = memory_apply,

@@ -136,6 +136,7 @@ int wb_view_expired(struct view *v, size_t skip, struct entry_id *id);
 int64_t wb_view_next_expiry(struct view *v);
 int wb_scan_open(struct view *v, uint32_t ns, enum entry_kind kind, struct scan **out);
 int wb_scan_seek(struct scan *s, const void *from, size_t len, struct entry_id *found);
+int wb_scan_get(struct scan *s, const struct entry_id *found, bool brief, struct entry *out);
 void wb_scan_close(struct scan *s);
 int wb_read(struct store *base, const struct entry_id *id, int64_t now, struct value *out);
 /* Expired ones too. `exists` false where there is none. */

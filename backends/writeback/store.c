@@ -315,6 +315,7 @@ static const struct store_ops writeback_ops = {
 	.view_next_expiry = wb_view_next_expiry,
 	.scan_open = wb_scan_open,
 	.scan_seek = wb_scan_seek,
+	.scan_get = wb_scan_get,
 	.scan_close = wb_scan_close,
 	.read = wb_read,
 	.apply = wb_apply,

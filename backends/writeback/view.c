@@ -15,7 +15,7 @@ struct view {
 };
 
 struct scan {
-	struct writeback *wb;
+	struct view *view;
 	struct scan *local;
 };
 
@@ -70,19 +70,27 @@ static void entry_journal(struct view *v, const struct wb_ns *ns, const struct e
 	}
 }
 
-int wb_view_get(struct view *v, const struct entry_id *id, struct entry *out)
+/* Adds to what the local store says of an entry. */
+static void entry_complete(struct view *v, const struct entry_id *id, struct entry *out)
 {
 	struct wb_ns *ns = wb_ns(v->wb, id->ns);
 	struct info info;
-	int rc = v->wb->local->ops->view_get(v->local, id, out);
 
-	if (rc || id->kind == ENTRY_DIR || !ns)
-		return rc;
+	if (id->kind == ENTRY_DIR || !ns)
+		return;
 	info_split(&out->rec, &info);
 	if (!info.cached)
 		out->size = info.size;
 	entry_journal(v, ns, id, &info, out);
-	return 0;
+}
+
+int wb_view_get(struct view *v, const struct entry_id *id, struct entry *out)
+{
+	int rc = v->wb->local->ops->view_get(v->local, id, out);
+
+	if (!rc)
+		entry_complete(v, id, out);
+	return rc;
 }
 
 int wb_view_expired(struct view *v, size_t skip, struct entry_id *id)
@@ -101,7 +109,7 @@ int wb_scan_open(struct view *v, uint32_t ns, enum entry_kind kind, struct scan 
 
 	if (!s)
 		return -ENOMEM;
-	s->wb = v->wb;
+	s->view = v;
 	int rc = v->wb->local->ops->scan_open(v->local, ns, kind, &s->local);
 	if (rc)
 		free(s);
@@ -112,12 +120,21 @@ int wb_scan_open(struct view *v, uint32_t ns, enum entry_kind kind, struct scan 
 
 int wb_scan_seek(struct scan *s, const void *from, size_t len, struct entry_id *found)
 {
-	return s->wb->local->ops->scan_seek(s->local, from, len, found);
+	return s->view->wb->local->ops->scan_seek(s->local, from, len, found);
+}
+
+int wb_scan_get(struct scan *s, const struct entry_id *found, bool brief, struct entry *out)
+{
+	int rc = s->view->wb->local->ops->scan_get(s->local, found, brief, out);
+
+	if (!rc && !brief)
+		entry_complete(s->view, found, out);
+	return rc;
 }
 
 void wb_scan_close(struct scan *s)
 {
-	s->wb->local->ops->scan_close(s->local);
+	s->view->wb->local->ops->scan_close(s->local);
 	free(s);
 }
 

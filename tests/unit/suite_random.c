@@ -284,6 +284,30 @@ static void expect_changed(struct random_test *t, const struct model_change *cha
 	}
 }
 
+/* What a scan says of the entry it stands at is what a look at that entry says. */
+static void expect_same_of_scan(
+	struct side *side, struct view *v, struct scan *s, const struct entry_id *found)
+{
+	struct entry looked = {0}, got = {0}, brief = {0};
+	int rc = side->st->ops->view_get(v, found, &looked);
+
+	assert_int_equal(side->st->ops->scan_get(s, found, true, &brief), rc);
+	assert_int_equal(side->st->ops->scan_get(s, found, false, &got), rc);
+	if (rc)
+		return;
+	assert_memory_equal(&got.rec, &looked.rec, sizeof(got.rec));
+	assert_int_equal(got.size, looked.size);
+	assert_int_equal(got.touched, looked.touched);
+	assert_int_equal(got.pending, looked.pending);
+	assert_int_equal(got.unrecorded, looked.unrecorded);
+	assert_int_equal(brief.unrecorded, looked.unrecorded);
+	if (looked.unrecorded)
+		return;
+	assert_int_equal(brief.rec.ino, looked.rec.ino);
+	assert_int_equal(brief.rec.mode, looked.rec.mode);
+	assert_int_equal(brief.rec.flags, looked.rec.flags);
+}
+
 /* Walks a namespace and kind from end to end, then seeks at random. */
 static void expect_scan(
 	struct random_test *t, struct side *side, struct view *v, uint32_t ns, enum entry_kind kind)
@@ -304,6 +328,7 @@ static void expect_scan(
 			if (want->len)
 				assert_memory_equal(found.bytes, want->bytes, want->len);
 			expect_entry(v, side, &found, want);
+			expect_same_of_scan(side, v, s, &found);
 		}
 		if (want && seeks == 0) {
 			memcpy(from, want->bytes, want->len);
