@@ -6,8 +6,9 @@
 #include "backends/base/clock.h"
 #include "backends/base/log.h"
 
-/* stat() of a directory looks at this many children to count its subdirectories. */
-enum { COUNT_MAX = 100 };
+/* stat() and look-ups of a directory look at this many children to count its subdirectories: about as
+ * many as take no longer than asking for the number by itself. */
+enum { COUNT_MAX = 20 };
 
 static bool begins_with(const struct entry_id *id, const void *bytes, size_t len)
 {
@@ -17,13 +18,6 @@ static bool begins_with(const struct entry_id *id, const void *bytes, size_t len
 static bool same_id(const struct entry_id *a, const struct entry_id *b)
 {
 	return a->kind == b->kind && a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
-}
-
-static void id_copy(struct node_id *to, const struct entry_id *from)
-{
-	memcpy(to->bytes, from->bytes, from->len);
-	to->id = *from;
-	to->id.bytes = to->bytes;
 }
 
 int children_open(struct fs *fs, struct view *v, const struct entry_id *dir, struct children *c)
@@ -124,7 +118,7 @@ static int child_at(
 		rc = entry_at(c, at, &e);
 		if (rc)
 			return rc;
-		id_copy(found, &e);
+		node_id_set(found, &e);
 		rc = names_child(c->fs->opt.separator, c->dir.bytes, c->dir.len, found->bytes,
 			found->id.len, e.kind == ENTRY_DIR, nc);
 		if (rc != -ENOENT)
@@ -184,9 +178,9 @@ static void child_set(
 {
 	if (nc->is_dir) {
 		struct entry_id id = id_dir(ns, nc->dir, nc->dir_len);
-		id_copy(&out->id, &id);
+		node_id_set(&out->id, &id);
 	} else {
-		id_copy(&out->id, &found->id);
+		node_id_set(&out->id, &found->id);
 	}
 	memcpy(out->name, nc->name, nc->name_len + 1);
 	out->name_len = nc->name_len;
@@ -196,18 +190,36 @@ static void child_set(
 static int value_child(struct children *c, struct child *out)
 {
 	char sep = c->fs->opt.separator;
-	struct entry e;
 
 	if (c->dir.len < 2 || names_dir_is_piece(sep, c->dir.bytes, c->dir.len))
 		return -ENOENT;
 	struct entry_id key = id_key(c->dir.ns, c->dir.bytes, c->dir.len - 1u);
-	int rc = c->fs->st->ops->view_get(c->view, &key, &e);
+	int rc = c->fs->st->ops->view_get(c->view, &key, &out->entry);
 	if (rc)
 		return rc;
-	id_copy(&out->id, &key);
+	out->recorded = true;
+	node_id_set(&out->id, &key);
 	memcpy(out->name, "%value", 7);
 	out->name_len = 6;
 	return 0;
+}
+
+/* What the store says of a child, where that is asked for. A key has just been found by the walk. */
+static int child_get(struct children *c, struct child *out)
+{
+	const struct store_ops *ops = c->fs->st->ops;
+	const struct entry_id *id = &out->id.id;
+	int rc;
+
+	out->recorded = false;
+	if (c->what == CHILDREN_NAMES)
+		return 0;
+	if (id->kind == ENTRY_KEY)
+		rc = ops->scan_get(c->keys, id, c->what == CHILDREN_BRIEF, &out->entry);
+	else
+		rc = ops->view_get(c->view, id, &out->entry);
+	out->recorded = rc == 0;
+	return rc == -ENOENT && id->kind == ENTRY_DIR ? 0 : rc;
 }
 
 static int namespace_next(struct children *c, struct place *at, struct child *out)
@@ -239,8 +251,9 @@ static int namespace_next(struct children *c, struct place *at, struct child *ou
 		if (rc)
 			return rc;
 		out->name_len = strlen(out->name);
+		out->recorded = false;
 		struct entry_id id = id_dir(ns, "", 0);
-		id_copy(&out->id, &id);
+		node_id_set(&out->id, &id);
 		return 0;
 	}
 }
@@ -265,6 +278,10 @@ int children_next(struct children *c, struct place *at, struct child *out)
 		rc = child_at(c, at, &found, &nc);
 		if (rc)
 			return rc;
+		child_set(out, &nc, c->dir.ns, &found);
+		rc = child_get(c, out);
+		if (rc)
+			return rc;
 		if (!nc.is_dir) {
 			rc = key_is_dir_too(c, &found);
 			if (rc < 0)
@@ -276,10 +293,8 @@ int children_next(struct children *c, struct place *at, struct child *out)
 			if (rc)
 				return rc;
 		}
-		if (!first)
-			continue;
-		child_set(out, &nc, c->dir.ns, &found);
-		return 0;
+		if (first)
+			return 0;
 	}
 }
 

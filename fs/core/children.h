@@ -23,14 +23,29 @@ struct place {
 		2]; /* room for a NUL twice: see place_after(), entry_at() */
 };
 
+static inline void place_copy(struct place *to, const struct place *from)
+{
+	memcpy(to, from, offsetof(struct place, bytes) + from->len);
+}
+
 struct child {
 	struct node_id id;
 	size_t name_len;
 	char name[NAMES_NAME_MAX + 1];
+	bool recorded; /* the store says of it what is in `entry` */
+	struct entry entry; /* where children.what asks for it; valid as long as the view */
+};
+
+/* What is wanted of each child beside its name. */
+enum children_what {
+	CHILDREN_NAMES,
+	CHILDREN_BRIEF, /* what store_ops.scan_get tells briefly */
+	CHILDREN_ENTRIES, /* all that the store says */
 };
 
 struct children {
 	struct fs *fs;
+	enum children_what what; /* set by children_open() to CHILDREN_NAMES */
 	struct view *view; /* NULL in the root of all namespaces, which is no part of a view */
 	struct scan *keys, *dirs;
 	struct entry_id dir; /* borrowed */

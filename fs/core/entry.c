@@ -131,10 +131,55 @@ static int copy_xattrs(struct record *rec)
 	return 0;
 }
 
+/* Whether nothing that the store says of an entry (NULL: it says nothing) can be shown. */
+static bool says_nothing(struct fs *fs, const struct entry_id *id, const struct entry *e)
+{
+	return !e || e->unrecorded || !type_fits(fs, id, &e->rec);
+}
+
+void entry_identity(struct fs *fs, const struct entry_id *id, const struct entry *e, uint64_t *ino,
+	uint32_t *mode)
+{
+	bool nothing = says_nothing(fs, id, e);
+
+	*ino = nothing ? default_ino(id) : e->rec.ino;
+	*mode = nothing ? entry_default_mode(fs, id->kind) : e->rec.mode;
+}
+
+void entry_show(struct fs *fs, const struct entry_id *id, const struct entry *e, struct loaded *out)
+{
+	struct loaded l = {0};
+
+	if (says_nothing(fs, id, e)) {
+		l.rec = default_record(fs, id);
+		l.rec.flags = e ? e->rec.flags & RECORD_MADE : 0;
+		l.fresh = true;
+	} else {
+		l.rec = e->rec;
+		if (e->touched) {
+			struct record now = default_record(fs, id);
+
+			l.rec.mtime = now.mtime;
+			l.rec.ctime = now.ctime;
+			l.fresh = true;
+		}
+	}
+	if (e) {
+		l.size = e->size;
+		l.pending = e->pending;
+		l.partial = e->partial;
+		l.uploading = e->uploading;
+		l.failed = e->failed;
+		l.fresh_until = e->fresh_until;
+		l.version = e->version;
+	}
+	*out = l;
+}
+
 int entry_load_in(
 	struct fs *fs, struct view *v, const struct entry_id *id, bool bare, struct loaded *out)
 {
-	struct loaded l = {0};
+	struct loaded l;
 	struct entry e;
 	int rc = fs->st->ops->view_get(v, id, &e);
 
@@ -146,29 +191,7 @@ int entry_load_in(
 		if (exists <= 0)
 			return exists ? exists : -ENOENT;
 	}
-	if (rc || e.unrecorded || !type_fits(fs, id, &e.rec)) {
-		l.rec = default_record(fs, id);
-		l.rec.flags = rc ? 0 : e.rec.flags & RECORD_MADE;
-		l.fresh = true;
-	} else {
-		l.rec = e.rec;
-		if (e.touched) {
-			struct record now = default_record(fs, id);
-
-			l.rec.mtime = now.mtime;
-			l.rec.ctime = now.ctime;
-			l.fresh = true;
-		}
-	}
-	if (!rc) {
-		l.size = e.size;
-		l.pending = e.pending;
-		l.partial = e.partial;
-		l.uploading = e.uploading;
-		l.failed = e.failed;
-		l.fresh_until = e.fresh_until;
-		l.version = e.version;
-	}
+	entry_show(fs, id, rc ? NULL : &e, &l);
 	if (bare) {
 		l.rec.xattrs = NULL;
 		l.rec.xattrs_len = 0;

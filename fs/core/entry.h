@@ -36,6 +36,15 @@ int entry_load_in(
 	struct fs *fs, struct view *v, const struct entry_id *id, bool bare, struct loaded *out);
 void loaded_release(struct loaded *l);
 
+/* The same, bare, of what the store says of an entry that is known to exist (NULL: it says nothing).
+ * Its rec.xattrs is the store's. */
+void entry_show(
+	struct fs *fs, const struct entry_id *id, const struct entry *e, struct loaded *out);
+
+/* Its inode number and mode alone. */
+void entry_identity(struct fs *fs, const struct entry_id *id, const struct entry *e, uint64_t *ino,
+	uint32_t *mode);
+
 /* Writes down the attributes that a fresh entry was given, unless somebody else was faster: then
  * those are loaded. Takes fs.change, unless the caller holds it (`locked`). */
 int entry_adopt(

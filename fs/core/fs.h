@@ -175,7 +175,7 @@ struct fs_dirent {
 	uint64_t ino;
 	uint32_t type; /* the type bits of a mode */
 	uint64_t next; /* where the listing goes on after this one */
-	struct node *node; /* with attributes: one lookup is counted (NULL for . and ..) */
+	struct node *node; /* with attributes: one lookup is counted; NULL: it has none */
 	struct fs_attr attr;
 };
 
@@ -184,8 +184,13 @@ typedef bool (*fs_dirent_fn)(void *arg, const struct fs_dirent *e);
 
 int fs_opendir(struct fs *fs, struct node *n, struct listing **out);
 void fs_closedir(struct fs *fs, struct listing *l);
-/* From position `off` (0, or a dirent's `next`). With `plus` each dirent has its node and
- * attributes. `most`: how many may fit, so that no more are looked at. */
+/* Thread `pid` has found a name in a directory. A hint for listings. */
+void fs_note_look(struct node *dir, uint32_t pid);
+/* Thread `pid` is about to read the listing on. */
+void fs_listing_by(struct listing *l, uint32_t pid);
+/* From position `off` (0, or a dirent's `next`). With `plus` dirents have their node and attributes where
+ * that is worth it: the first ones, unless the kernel knows them, and further ones while whoever reads
+ * the listing looks at the files too (fs_note_look). `most`: how many may fit, so that no more are looked at. */
 int fs_readdir(struct fs *fs, struct listing *l, uint64_t off, bool plus, unsigned most,
 	fs_dirent_fn fn, void *arg);
 

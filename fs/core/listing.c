@@ -17,99 +17,30 @@
 #include "fs/core/children.h"
 #include "fs/core/file.h"
 #include "fs/core/prepare.h"
+#include "fs/core/trail.h"
 
-enum { DOTS = 2, BATCH = 128, TRAIL_BYTES_MAX = 4 << 20 };
-
-/* The places that were given out: entry i begins at starts[i], a struct place cut to its bytes. */
-struct trail {
-	uint64_t first; /* the position that starts[0] belongs to */
-	size_t count, cap;
-	uint32_t *starts;
-	size_t used, size;
-	unsigned char *bytes;
+enum {
+	DOTS = 2,
+	BATCH = 64, /* children with attributes that are taken at once */
+	PLUS_FIRST = 1500, /* children that are given with attributes, whoever asks */
+	AT_ONCE = 1024, /* names in one picture of the store, for which writers wait */
 };
 
 struct listing {
 	struct node *dir;
+	bool dir_is_top; /* it lists namespaces */
 	struct node_id base; /* what the directory was when `at` was left */
 	bool based;
 	struct place at; /* where the next child is looked for */
 	uint64_t next; /* its position */
+	uint64_t given; /* children so far */
+	uint32_t pid; /* who reads it; 0: not known */
+	bool probe; /* the next attributes that are worth it are left out all the same */
 	struct trail trail; /* the places before it */
 	bool bounded; /* what the store knows ends at `bound` (fs_prepare_listing) */
 	size_t bound_len;
 	unsigned char bound[STORE_PREFIX_MAX];
 };
-
-static size_t place_size(const struct place *p)
-{
-	return offsetof(struct place, bytes) + p->len;
-}
-
-/* Forgets the older half. */
-static void trail_shorten(struct trail *t)
-{
-	size_t drop = t->count / 2, from = drop < t->count ? t->starts[drop] : t->used;
-
-	memmove(t->bytes, t->bytes + from, t->used - from);
-	memmove(t->starts, t->starts + drop, (t->count - drop) * sizeof(t->starts[0]));
-	t->used -= from;
-	t->count -= drop;
-	t->first += drop;
-	for (size_t i = 0; i < t->count; i++)
-		t->starts[i] -= (uint32_t)from;
-}
-
-static int trail_grow(struct trail *t, size_t size)
-{
-	if (t->used + size > t->size) {
-		size_t want = t->size ? t->size * 2 : 4096;
-		unsigned char *bytes = realloc(t->bytes, want);
-
-		if (!bytes)
-			return -ENOMEM;
-		t->bytes = bytes;
-		t->size = want;
-	}
-	if (t->count == t->cap) {
-		size_t want = t->cap ? t->cap * 2 : 64;
-		uint32_t *starts = realloc(t->starts, want * sizeof(starts[0]));
-
-		if (!starts)
-			return -ENOMEM;
-		t->starts = starts;
-		t->cap = want;
-	}
-	return 0;
-}
-
-/* Remembers that position `pos` is at this place. */
-static int trail_add(struct trail *t, uint64_t pos, const struct place *at)
-{
-	size_t size = place_size(at);
-
-	if (t->used + size > TRAIL_BYTES_MAX)
-		trail_shorten(t);
-	int rc = trail_grow(t, size);
-	if (rc)
-		return rc;
-	if (!t->count)
-		t->first = pos;
-	memcpy(t->bytes + t->used, at, size);
-	t->starts[t->count++] = (uint32_t)t->used;
-	t->used += size;
-	return 0;
-}
-
-static bool trail_find(const struct trail *t, uint64_t pos, struct place *at)
-{
-	if (pos < t->first || pos - t->first >= t->count)
-		return false;
-	memset(at, 0, sizeof(*at));
-	memcpy(at, t->bytes + t->starts[pos - t->first], offsetof(struct place, bytes));
-	memcpy(at, t->bytes + t->starts[pos - t->first], place_size(at));
-	return true;
-}
 
 int fs_opendir(struct fs *fs, struct node *n, struct listing **out)
 {
@@ -119,6 +50,7 @@ int fs_opendir(struct fs *fs, struct node *n, struct listing **out)
 		return -ENOMEM;
 	node_ref(&fs->nodes, n);
 	l->dir = n;
+	l->dir_is_top = n == fs->root && fs->root_ns == FS_NS_ALL;
 	l->next = DOTS;
 	*out = l;
 	return 0;
@@ -127,8 +59,7 @@ int fs_opendir(struct fs *fs, struct node *n, struct listing **out)
 void fs_closedir(struct fs *fs, struct listing *l)
 {
 	node_unref(&fs->nodes, l->dir);
-	free(l->trail.starts);
-	free(l->trail.bytes);
+	trail_release(&l->trail);
 	free(l);
 }
 
@@ -136,7 +67,7 @@ static void listing_rewind(struct listing *l)
 {
 	l->at = (struct place){0};
 	l->next = DOTS;
-	l->trail.count = l->trail.used = 0;
+	trail_clear(&l->trail);
 }
 
 /* Goes to a position: forward by counting, backward by what is remembered. */
@@ -146,15 +77,13 @@ static int listing_seek(struct listing *l, struct children *c, uint64_t pos)
 
 	if (pos == l->next)
 		return 0;
-	if (pos < l->next && trail_find(&l->trail, pos, &l->at)) {
-		l->trail.count = pos - l->trail.first;
-		l->trail.used = l->trail.starts[l->trail.count];
+	if (pos < l->next && trail_back(&l->trail, pos, &l->at)) {
 		l->next = pos;
 		return 0;
 	}
 	if (pos < l->next)
 		listing_rewind(l);
-	l->trail.count = l->trail.used = 0; /* it has no gaps */
+	trail_clear(&l->trail); /* it has no gaps */
 	while (l->next < pos) {
 		int rc = children_next(c, &l->at, &child);
 		if (rc)
@@ -175,7 +104,7 @@ static void listing_rebase(struct listing *l, const struct node_id *now, char se
 	if (l->based &&
 		(now->id.len != l->base.id.len ||
 			memcmp(now->bytes, l->base.bytes, now->id.len) != 0)) {
-		l->trail.count = l->trail.used = 0;
+		trail_clear(&l->trail);
 		if (at->len >= old && at->len - old + new <= STORE_PREFIX_MAX + 1) {
 			memmove(at->bytes + new, at->bytes + old, at->len - old);
 			memcpy(at->bytes, now->bytes, new);
@@ -187,14 +116,79 @@ static void listing_rebase(struct listing *l, const struct node_id *now, char se
 	l->based = true;
 }
 
+/* A look at the directory: one picture of the store, and the walk at some position. */
+struct walk {
+	struct view *v; /* NULL in the root of all namespaces */
+	struct node_id dir;
+	struct children c;
+	unsigned seen; /* fs.rebinding before it, */
+	uint64_t stores; /* and fs.stores */
+};
+
+static int walk_begin(struct fs *fs, struct listing *l, uint64_t pos, struct walk *w)
+{
+	int rc = node_get_id(&fs->nodes, l->dir, &w->dir);
+
+	w->v = NULL;
+	if (rc)
+		return rc; /* -ENOENT: a removed directory is empty */
+	if (!id_is_top(&w->dir.id))
+		rc = fs->st->ops->view_begin(fs->st, clock_now(), &w->v);
+	if (rc)
+		return rc;
+	rc = children_open(fs, w->v, &w->dir.id, &w->c);
+	if (!rc) {
+		if (w->v)
+			listing_rebase(l, &w->dir, fs->opt.separator);
+		rc = listing_seek(l, &w->c, pos);
+		if (!rc)
+			return 0;
+		children_close(&w->c);
+	}
+	if (w->v)
+		fs->st->ops->view_end(w->v);
+	return rc;
+}
+
+static void walk_close(struct fs *fs, struct walk *w)
+{
+	children_close(&w->c);
+	if (w->v)
+		fs->st->ops->view_end(w->v);
+}
+
+/* -ENOENT: nothing is there any more. The picture and the directory's name belong to one moment. */
+static int walk_open(
+	struct fs *fs, struct listing *l, uint64_t pos, enum children_what what, struct walk *w)
+{
+	struct rebind_check check = {0};
+	bool again;
+	int rc;
+
+	do {
+		rebind_look(fs, &check);
+		rc = walk_begin(fs, l, pos, w);
+		w->seen = check.seen;
+		w->stores = check.stores;
+		again = rebind_disturbed(fs, &check);
+		if (again && !rc)
+			walk_close(fs, w);
+	} while (again);
+	if (!rc)
+		w->c.what = what;
+	return rc;
+}
+
 /* One child with what its dirent says, as it is taken from the store in one picture. */
 struct item {
-	struct child child;
-	struct loaded l;
-	unsigned seen; /* fs.rebinding when it was loaded, */
-	uint64_t stores; /* and fs.stores, from before */
+	struct node_id id;
+	struct loaded l; /* rec.mode 0: not looked at yet */
+	bool plus; /* with attributes */
 	uint32_t dirs;
+	unsigned seen; /* as in struct walk */
+	uint64_t stores;
 	struct place after;
+	char name[NAMES_NAME_MAX + 1];
 };
 
 /* Whether the child lies past what the store knows. */
@@ -206,67 +200,86 @@ static bool past_bound(const struct listing *l, const struct entry_id *id)
 	return order > 0 || (order == 0 && id->len > l->bound_len);
 }
 
-/* Takes up to `max` children. How many, or -errno. */
-static int take_items_now(
-	struct fs *fs, struct listing *l, uint64_t pos, bool plus, struct item *items, int max)
+/* Whether the dirent says more than the name. What the kernel knows it has the attributes of, unless
+ * they are not to be believed for long. */
+static bool worth_attributes(struct fs *fs, const struct item *it)
 {
-	struct node_id dir;
-	struct children c;
-	struct view *v = NULL;
-	int n = 0, rc = node_get_id(&fs->nodes, l->dir, &dir);
-
-	if (rc)
-		return rc == -ENOENT ? 0 : rc; /* a removed directory is empty */
-	if (!id_is_top(&dir.id))
-		rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
-	if (rc)
-		return rc;
-	rc = children_open(fs, v, &dir.id, &c);
-	if (rc)
-		goto out;
-	if (v)
-		listing_rebase(l, &dir, fs->opt.separator);
-	rc = listing_seek(l, &c, pos);
-	struct place at = l->at;
-	while (!rc && n < max) {
-		struct item *it = &items[n];
-
-		rc = children_next(&c, &at, &it->child);
-		if (rc || past_bound(l, &it->child.id.id))
-			break;
-		it->after = at;
-		it->dirs = UINT32_MAX;
-		if (v)
-			rc = entry_load_in(fs, v, &it->child.id.id, true, &it->l);
-		if (rc)
-			break;
-		if (v && plus && it->child.id.id.kind == ENTRY_DIR)
-			it->dirs = dir_count_dirs(fs, v, &it->child.id.id, NULL);
-		n++;
-	}
-	children_close(&c);
-out:
-	if (v)
-		fs->st->ops->view_end(v);
-	/* What was found before an error is given out; the error comes again. */
-	return rc && rc != -ENOENT && !n ? rc : n;
+	if (it->l.partial)
+		return false;
+	if (fs->st->ops->prepare || fs->opt.readonly || fs->opt.sync)
+		return true;
+	return !node_is_known(&fs->nodes, &it->id.id);
 }
 
+/* Attributes cost ten times what a name does, and asking for them one by one five times what it costs
+ * to get them here. Who wants them is not said; so they are given with the first children, as many as
+ * take no noticeable time, and go on being given to whoever looks at the files between reading one
+ * answer and the next. That the kernel does not tell when it has been given the attributes already:
+ * so one child in each answer goes without, and whether it is looked up shows. */
+static bool attributes_wanted(struct fs *fs, struct listing *l, uint64_t off)
+{
+	bool looked = l->pid && atomic_exchange(&l->dir->looked_by, 0) == l->pid;
+
+	l->probe = off >= PLUS_FIRST;
+	return off < PLUS_FIRST || looked;
+}
+
+void fs_note_look(struct node *dir, uint32_t pid)
+{
+	atomic_store_explicit(&dir->looked_by, pid, memory_order_relaxed);
+}
+
+void fs_listing_by(struct listing *l, uint32_t pid)
+{
+	l->pid = pid;
+}
+
+static void item_set(struct fs *fs, struct listing *l, struct walk *w, const struct child *child,
+	const struct place *at, bool plus, struct item *it)
+{
+	const struct entry_id *id = &child->id.id;
+
+	node_id_set(&it->id, id);
+	memcpy(it->name, child->name, child->name_len + 1);
+	place_copy(&it->after, at);
+	it->dirs = UINT32_MAX;
+	it->seen = w->seen;
+	it->stores = w->stores;
+	it->plus = plus;
+	it->l.rec.mode = 0;
+	if (!w->v)
+		return;
+	entry_show(fs, id, child->recorded ? &child->entry : NULL, &it->l);
+	it->l.rec.xattrs = NULL;
+	it->l.rec.xattrs_len = 0;
+	it->plus = plus && worth_attributes(fs, it);
+	if (it->plus && l->probe)
+		it->plus = l->probe = false;
+	if (it->plus && id->kind == ENTRY_DIR)
+		it->dirs = dir_count_dirs(fs, w->v, id, NULL);
+}
+
+/* Takes up to `max` children. How many, or -errno. */
 static int take_items(
 	struct fs *fs, struct listing *l, uint64_t pos, bool plus, struct item *items, int max)
 {
-	struct rebind_check check = {0};
-	int n;
+	struct child child;
+	struct place at;
+	struct walk w;
+	int n = 0, rc = walk_open(fs, l, pos, CHILDREN_ENTRIES, &w);
 
-	do {
-		rebind_look(fs, &check);
-		n = take_items_now(fs, l, pos, plus, items, max);
-	} while (rebind_disturbed(fs, &check));
-	for (int i = 0; i < n; i++) {
-		items[i].stores = check.stores;
-		items[i].seen = check.seen;
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	place_copy(&at, &l->at);
+	while (n < max) {
+		rc = children_next(&w.c, &at, &child);
+		if (rc || past_bound(l, &child.id.id))
+			break;
+		item_set(fs, l, &w, &child, &at, plus, &items[n++]);
 	}
-	return n;
+	walk_close(fs, &w);
+	/* What was found before an error is given out; the error comes again. */
+	return rc && rc != -ENOENT && !n ? rc : n;
 }
 
 /* What an entry says, looked at outside the walk. */
@@ -277,9 +290,9 @@ static int item_load(struct fs *fs, struct item *it)
 
 	if (rc)
 		return rc;
-	rc = entry_load_in(fs, v, &it->child.id.id, true, &it->l);
+	rc = entry_load_in(fs, v, &it->id.id, true, &it->l);
 	if (!rc)
-		it->dirs = dir_count_dirs(fs, v, &it->child.id.id, NULL);
+		it->dirs = dir_count_dirs(fs, v, &it->id.id, NULL);
 	fs->st->ops->view_end(v);
 	return rc;
 }
@@ -303,7 +316,7 @@ static int item_again(struct fs *fs, struct listing *l, struct item *it)
 static int dirent_plus(struct fs *fs, struct listing *l, struct item *it, struct fs_dirent *e)
 {
 	struct rebind_check check = {0};
-	const struct entry_id *id = &it->child.id.id;
+	const struct entry_id *id = &it->id.id;
 	int rc;
 
 	do {
@@ -335,13 +348,12 @@ static int dirent_plus(struct fs *fs, struct listing *l, struct item *it, struct
 
 /* Offers one child. 1: it did not fit. -ENOENT: it went away and is passed over. -EAGAIN: what was
  * taken is to be taken anew. */
-static int give_item(
-	struct fs *fs, struct listing *l, struct item *it, bool plus, fs_dirent_fn fn, void *arg)
+static int give_item(struct fs *fs, struct listing *l, struct item *it, fs_dirent_fn fn, void *arg)
 {
-	struct fs_dirent e = {.name = it->child.name, .next = l->next + 1};
+	struct fs_dirent e = {.name = it->name, .next = l->next + 1};
 	int rc = it->l.rec.mode ? 0 : item_load(fs, it);
 
-	if (!rc && plus && !it->l.partial)
+	if (!rc && it->plus)
 		rc = dirent_plus(fs, l, it, &e);
 	if (rc)
 		return rc;
@@ -353,9 +365,73 @@ static int give_item(
 		return 1;
 	}
 	rc = trail_add(&l->trail, l->next, &l->at);
-	l->at = it->after;
+	place_copy(&l->at, &it->after);
 	l->next++;
+	l->given++;
 	return rc;
+}
+
+/* Gives children until no more fit, or there are no more. */
+static int give_items(struct fs *fs, struct listing *l, uint64_t off, bool plus, int max,
+	fs_dirent_fn fn, void *arg)
+{
+	struct item *items = malloc((size_t)max * sizeof(*items));
+	int n, rc = items ? 0 : -ENOMEM;
+
+	while (!rc && (n = take_items(fs, l, off, plus, items, max)) > 0) {
+		for (int i = 0; i < n && !rc; i++) {
+			rc = give_item(fs, l, &items[i], fn, arg);
+			if (rc == -ENOENT) {
+				/* It went away: the place is passed, but no position. */
+				place_copy(&l->at, &items[i].after);
+				rc = 0;
+			}
+		}
+		if (rc == -EAGAIN)
+			rc = 0;
+		off = l->next;
+	}
+	free(items);
+	return rc ? rc : n;
+}
+
+/* The same where no attributes are given: straight from the walk. `max`: how many in one picture. */
+static int give_names(
+	struct fs *fs, struct listing *l, uint64_t off, int max, fs_dirent_fn fn, void *arg)
+{
+	struct fs_dirent e = {.node = NULL};
+	struct child child;
+	struct walk w;
+	uint32_t mode;
+	int rc = walk_open(fs, l, off, CHILDREN_BRIEF, &w);
+
+	if (rc)
+		return rc == -ENOENT ? 1 : rc;
+	e.name = child.name;
+	while (!rc && max-- > 0) {
+		const struct entry_id *id = &child.id.id;
+
+		rc = trail_add(&l->trail, l->next, &l->at);
+		if (rc)
+			break;
+		rc = children_next(&w.c, &l->at, &child);
+		if (!rc && past_bound(l, id))
+			rc = -ENOENT;
+		if (!rc) {
+			entry_identity(fs, id, child.recorded ? &child.entry : NULL, &e.ino, &mode);
+			e.type = mode & S_IFMT;
+			e.next = l->next + 1;
+			rc = fn(arg, &e) ? 0 : 1;
+		}
+		if (rc) {
+			trail_back(&l->trail, l->next, &l->at);
+		} else {
+			l->next++;
+			l->given++;
+		}
+	}
+	walk_close(fs, &w);
+	return rc == -ENOENT ? 1 : rc;
 }
 
 /* Gives "." and ".." from position *pos on. False: full. */
@@ -366,14 +442,16 @@ static bool give_dots(struct fs *fs, struct listing *l, uint64_t *pos, fs_dirent
 
 	for (; *pos < DOTS; ++*pos) {
 		struct fs_dirent e = {.name = names[*pos], .type = S_IFDIR, .next = *pos + 1};
-		struct fs_attr attr;
+		struct loaded loaded;
 
 		/* The kernel answers ".." itself where it matters; only "." needs the right number.
 		 */
 		e.ino = 1;
 		if (*pos == 0 && node_get_id(&fs->nodes, l->dir, &id) == 0 &&
-			attr_get(fs, &id.id, NULL, clock_now(), false, &attr) == 0)
-			e.ino = attr.st.st_ino;
+			entry_load(fs, &id.id, clock_now(), &loaded) == 0) {
+			e.ino = loaded.rec.ino;
+			loaded_release(&loaded);
+		}
 		if (!fn(arg, &e))
 			return false;
 	}
@@ -383,74 +461,37 @@ static bool give_dots(struct fs *fs, struct listing *l, uint64_t *pos, fs_dirent
 int fs_readdir(struct fs *fs, struct listing *l, uint64_t off, bool plus, unsigned most,
 	fs_dirent_fn fn, void *arg)
 {
-	int max = most > 0 && most < BATCH ? (int)most : BATCH;
-	uint64_t given = 0;
+	uint64_t given = l->given;
 	int rc = 0;
 
 	if (!give_dots(fs, l, &off, fn, arg))
 		return 0;
-	struct item *items = calloc((size_t)max, sizeof(*items));
-	if (!items)
-		return -ENOMEM;
-	for (;;) {
-		int n = take_items(fs, l, off, plus, items, max);
-
-		if (n <= 0) {
-			rc = n;
-			break;
-		}
-		for (int i = 0; i < n && !rc; i++) {
-			rc = give_item(fs, l, &items[i], plus, fn, arg);
-			if (rc ==
-				-ENOENT) { /* it went away: the place is passed, but no position */
-				l->at = items[i].after;
-				rc = 0;
-			}
-			given += !rc;
-		}
-		if (rc && rc != -EAGAIN)
-			break;
-		rc = 0;
-		off = l->next;
-		memset(items, 0, sizeof(*items) * (size_t)n);
-	}
-	free(items);
+	plus = plus && attributes_wanted(fs, l, off);
+	if (plus || l->dir_is_top)
+		rc = give_items(
+			fs, l, off, plus, most > 0 && most < BATCH ? (int)most : BATCH, fn, arg);
+	else
+		while ((rc = give_names(fs, l, off, AT_ONCE, fn, arg)) == 0)
+			off = l->next;
 	/* What was given counts, whatever happened after it. */
-	return rc < 0 && !given ? rc : 0;
+	return rc < 0 && l->given == given ? rc : 0;
 }
 
 /* Whether the listing has a child to give at `pos`. */
-static int has_next(struct fs *fs, struct listing *l, uint64_t pos, struct place *at)
+static int has_next(struct fs *fs, struct listing *l, uint64_t pos)
 {
-	struct rebind_check check = {0};
-	int rc;
+	struct child child;
+	struct place at;
+	struct walk w;
+	int rc = walk_open(fs, l, pos, CHILDREN_NAMES, &w);
 
-	do {
-		struct node_id dir;
-		struct children c;
-		struct child child;
-		struct view *v;
-
-		rebind_look(fs, &check);
-		rc = node_get_id(&fs->nodes, l->dir, &dir);
-		if (!rc)
-			rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
-		if (rc)
-			continue;
-		rc = children_open(fs, v, &dir.id, &c);
-		if (!rc) {
-			listing_rebase(l, &dir, fs->opt.separator);
-			rc = listing_seek(l, &c, pos);
-			*at = l->at;
-			if (!rc)
-				rc = children_next(&c, at, &child);
-			if (!rc && past_bound(l, &child.id.id))
-				rc = -ENOENT;
-			*at = l->at;
-			children_close(&c);
-		}
-		fs->st->ops->view_end(v);
-	} while (rebind_disturbed(fs, &check));
+	if (rc)
+		return rc;
+	place_copy(&at, &l->at);
+	rc = children_next(&w.c, &at, &child);
+	if (!rc && past_bound(l, &child.id.id))
+		rc = -ENOENT;
+	walk_close(fs, &w);
 	return rc;
 }
 
@@ -458,7 +499,6 @@ int fs_prepare_listing(struct fs *fs, struct listing *l, uint64_t off)
 {
 	struct want want = {.kind = WANT_LIST};
 	struct node_id dir;
-	struct place at;
 
 	if (!fs->st->ops->prepare || node_get_id(&fs->nodes, l->dir, &dir))
 		return 0;
@@ -477,7 +517,7 @@ int fs_prepare_listing(struct fs *fs, struct listing *l, uint64_t off)
 		l->bounded = !want.complete;
 		l->bound_len = want.upto_len;
 		memcpy(l->bound, want.upto, want.upto_len);
-		if (want.complete || has_next(fs, l, off < DOTS ? DOTS : off, &at) != -ENOENT)
+		if (want.complete || has_next(fs, l, off < DOTS ? DOTS : off) != -ENOENT)
 			return 0;
 		want.key = l->bound; /* further on, then */
 		want.key_len = l->bound_len;

@@ -13,6 +13,8 @@
 #ifndef KVFS_NODE_H
 #define KVFS_NODE_H
 
+#include <string.h>
+
 #include "backends/base/lock.h"
 #include "backends/store.h"
 
@@ -45,6 +47,7 @@ struct node {
 	uint64_t stored; /* fs.stores, when the store was last given its content */
 	_Atomic int64_t
 		content_at; /* behind a cache: what content it was that was opened last */
+	_Atomic uint32_t looked_by; /* of a directory: the thread that last found a name in it */
 	bool negatives; /* the kernel may know of names that are absent here */
 	bool moving; /* it is in a struct node_moves */
 };
@@ -61,6 +64,13 @@ struct node_id {
 	struct entry_id id;
 	unsigned char bytes[STORE_PREFIX_MAX];
 };
+
+static inline void node_id_set(struct node_id *to, const struct entry_id *from)
+{
+	memcpy(to->bytes, from->bytes, from->len);
+	to->id = *from;
+	to->id.bytes = to->bytes;
+}
 
 int node_table_init(struct node_table *t);
 /* Frees every open file that is left, by `fn`; the nodes stay. No other thread is left. */

@@ -46,12 +46,13 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct mounted *m = userdata;
 	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_ASYNC_DIO |
-		FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-		FUSE_CAP_EXPLICIT_INVAL_DATA;
+		FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_EXPLICIT_INVAL_DATA;
 
 	/* The kernel drops pages when it is told that they changed, not when a time stamp did.
-	 * Clearing set-id bits is left to it too: who may keep them is for it to know. */
-	conn->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV);
+	 * Clearing set-id bits is left to it too: who may keep them is for it to know. And it always lets
+	 * a listing have attributes: whether they are given is decided there (fs_readdir). */
+	conn->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV |
+		FUSE_CAP_READDIRPLUS_AUTO);
 	conn->want |= want & conn->capable;
 	conn->max_write = IO_MAX;
 	conn->max_readahead = IO_MAX;

@@ -33,6 +33,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		rc = fs_lookup(fs, ops_node(fs, parent), name, &n, &attr, &valid);
 
 	fs_log_refused(fs, ops_node(fs, parent), name, rc == -EINVAL ? 0 : rc);
+	if (rc == 0)
+		fs_note_look(ops_node(fs, parent), ops_caller(req).pid);
 	if (rc == -ENOENT && valid > 0) {
 		struct fuse_entry_param absent = {.ino = 0, .entry_timeout = valid};
 
@@ -208,6 +210,7 @@ static void readdir_any(
 	int rc = d.buf ? fs_prepare_listing(fs, l, (uint64_t)off) : -ENOMEM;
 	unsigned ticket = fs_answer_begin(fs);
 
+	fs_listing_by(l, ops_caller(req).pid);
 	if (!rc)
 		rc = fs_readdir(
 			fs, l, (uint64_t)off, plus, (unsigned)(size / least), add_dirent, &d);

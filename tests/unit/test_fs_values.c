@@ -105,6 +105,11 @@ static bool size_of_only_one(void *arg, const struct fs_dirent *d)
 	return true;
 }
 
+static int know_all(struct store *st, struct want *want)
+{
+	return 0;
+}
+
 /* What is dirty when an answer is begun may be stored when it is ended. The answer must not say
  * what was before both: the kernel would go on believing it. */
 static void test_attributes_while_content_is_stored(void **state)
@@ -133,6 +138,8 @@ static void test_attributes_while_content_is_stored(void **state)
 	assert_null(closing.handle);
 	assert_int_equal(attr.st.st_size, 2);
 	forget(&e, same);
+	/* A listing has the attributes of what is known already behind a cache only. */
+	closing.ops.prepare = know_all;
 	assert_int_equal(fs_opendir(e.fs, fs_root(e.fs), &l), 0);
 	write_and_close_after_next_view(&e, n, "333");
 	assert_int_equal(fs_readdir(e.fs, l, 2, true, 10, size_of_only_one, &attr.st), 0);
