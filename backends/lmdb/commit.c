@@ -393,7 +393,8 @@ static void finish(struct lmdb_store *st, struct work *w, int rc)
 }
 
 /* The book of attempts, for those who wait: up to `stored` went well, up to `seq` came out so. */
-static void note_attempt(struct lmdb_store *st, uint64_t stored, uint64_t seq, int rc)
+static void note_attempt(
+	struct lmdb_store *st, const struct job *job, uint64_t stored, uint64_t seq, int rc)
 {
 	struct committer *c = &st->committer;
 	int before = atomic_exchange(&st->commit_error, rc);
@@ -416,6 +417,8 @@ static void note_attempt(struct lmdb_store *st, uint64_t stored, uint64_t seq, i
 	}
 	if (stored > c->durable)
 		c->durable = stored;
+	if (!job)
+		c->busy = false;
 	pthread_cond_broadcast(&c->done);
 	lock_drop(&c->lock);
 }
@@ -508,7 +511,7 @@ int commit_run(struct lmdb_store *st, struct job *job)
 	lock_drop(&st->env.writer);
 	if (rc == 0 && committed)
 		watch_committed(st);
-	note_attempt(st, stored, seq, rc);
+	note_attempt(st, job, stored, seq, rc);
 	return rc;
 }
 

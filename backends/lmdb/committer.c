@@ -4,6 +4,10 @@
  * It sleeps until there is something, lets changes gather for the commit interval, and commits. It
  * does not let them gather when someone waits, or when they are many. What cannot be committed is
  * tried again every second, or as soon as someone asks.
+ *
+ * Who waits for durability (lmdb_sync) commits itself, when nobody does: the thread would have to be
+ * woken for it, and would have to wake it again. What others do meanwhile gathers for the next one of
+ * them.
  */
 #include <errno.h>
 #include <string.h>
@@ -59,14 +63,21 @@ static void *committer_main(void *arg)
 
 	lock_take(&c->lock);
 	while (!c->stop) {
-		if (c->applied == c->durable && rest(st)) {
+		bool again = c->applied == c->durable;
+
+		if (again && rest(st)) {
 			c->idle = false;
 			continue;
 		}
 		gather(c, st->commit_interval_ms);
+		while (c->busy)
+			lock_wait(&c->lock, &c->done);
 		if (c->stop)
 			break;
 		c->urgent = false;
+		if (c->applied == c->durable && !again)
+			continue; /* those who waited have done it */
+		c->busy = true;
 		lock_drop(&c->lock);
 		int rc = commit_run(st, NULL);
 		lock_take(&c->lock);
@@ -189,8 +200,14 @@ int lmdb_sync(struct store *base, uint64_t seq)
 			rc = rc ? rc : -EIO;
 			break;
 		}
+		if (!c->busy && !c->stop) {
+			c->busy = true;
+			lock_drop(&c->lock);
+			commit_run(st, NULL);
+			lock_take(&c->lock);
+			continue;
+		}
 		c->waiting++;
-		pthread_cond_signal(&c->work);
 		lock_wait(&c->lock, &c->done);
 		c->waiting--;
 	}

@@ -49,6 +49,7 @@ struct committer {
 	pthread_cond_t work, done;
 	/* All below: lock. */
 	bool stop, idle, urgent;
+	bool busy; /* somebody commits, and is not done yet */
 	uint64_t applied, durable; /* groups */
 	unsigned waiting; /* in sync or throttle: do not gather any longer */
 	uint64_t failures; /* attempts that failed */
