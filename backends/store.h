@@ -109,6 +109,12 @@ enum control {
 	CONTROL_DROP, /* ... is given up: what the remote store has counts again */
 };
 
+/* Whether somebody who waits has given up. Called now and then, without locks. */
+struct given_up {
+	bool (*fn)(void *arg);
+	void *arg;
+};
+
 /* What a stored value was when somebody looked, in the store's own terms; all zero: nothing. */
 struct value_stamp {
 	uint64_t size, hash, txn;
@@ -238,6 +244,13 @@ struct store_ops {
 	 * -errno of the attempt that failed; the changes stay pending and are tried again. -EIO
 	 * also where some entries had to be left out (entry.failed): all others are durable. */
 	int (*sync)(struct store *st, uint64_t seq);
+
+	/* As sync, for whoever asks by fsync(2): waits until what was done so far to one key (NULL: to
+	 * everything) is durable and, where the options of a store behind a cache say so, uploaded. g
+	 * (may be NULL): -EINTR when it says so. -EIO: it was refused for good, or cannot be waited
+	 * for since the store is about to be closed; -ETIMEDOUT, -EACCES, -EDQUOT, ...: why the remote
+	 * store did not take it; it is tried again. NULL: sync(UINT64_MAX) says as much. */
+	int (*sync_entry)(struct store *st, const struct entry_id *id, const struct given_up *g);
 
 	/* Moves every entry whose bytes begin with prefix `from` (a DIR id), and the key that is
 	 * the prefix less its last byte, to `to` in the same manner: bytes, records, expiry;

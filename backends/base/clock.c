@@ -69,6 +69,38 @@ int64_t clock_now(void)
 	return clock_ns(ts);
 }
 
+int64_t clock_monotonic(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return clock_ns(ts);
+}
+
+int64_t clock_steady(void)
+{
+	static _Atomic int64_t began; /* the real time, less the monotonic one */
+	int64_t offset = atomic_load(&began), none = 0;
+
+	if (clock_file)
+		return clock_now();
+	if (!offset) {
+		offset = clock_now() - clock_monotonic();
+		if (!offset)
+			offset = 1;
+		if (!atomic_compare_exchange_strong(&began, &none, offset))
+			offset = none;
+	}
+	return clock_monotonic() + offset;
+}
+
+struct timespec clock_steady_until(int64_t ns)
+{
+	int64_t wait = ns - clock_steady();
+
+	return clock_timespec(clock_monotonic() + (wait > 0 ? wait : 0));
+}
+
 struct timespec clock_timespec(int64_t ns)
 {
 	struct timespec ts = {.tv_sec = ns / CLOCK_SECOND, .tv_nsec = ns % CLOCK_SECOND};

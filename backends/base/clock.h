@@ -26,6 +26,17 @@ bool clock_is_set_by_test(void);
 /* Nanoseconds since the epoch. */
 int64_t clock_now(void);
 
+/* The same when the process began to ask for it, and from then on at a steady pace: what the
+ * system's clock is set to meanwhile does not change it. For how long something waits. Where a
+ * test sets the time, that. */
+int64_t clock_steady(void);
+
+/* Nanoseconds of CLOCK_MONOTONIC, whatever a test sets. */
+int64_t clock_monotonic(void);
+
+/* Until `ns` by clock_steady(), for a condition variable whose clock is CLOCK_MONOTONIC. */
+struct timespec clock_steady_until(int64_t ns);
+
 struct timespec clock_timespec(int64_t ns);
 int64_t clock_ns(struct timespec ts);
 

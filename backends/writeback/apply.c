@@ -40,6 +40,7 @@ struct group {
 	struct made *made;
 	size_t *slots; /* as many as `cap`: into `made`, from 1 on */
 	size_t made_n;
+	int64_t pending, failed; /* entries of the journal that come, or go */
 };
 
 /* For so many changes. */
@@ -231,20 +232,19 @@ static int group_journal(struct writeback *wb, struct group *g, const struct wb_
 	struct journal j = {
 		.op = op,
 		.seq = atomic_fetch_add(&wb->seq, 1) + 1,
-		.changed = clock_now(),
+		.changed = clock_steady(),
 		.remote_has = b->exists && !info_is_own(i),
 		.base_known = !b->exists || i->sized,
 		.base = b->exists && i->sized ? i->hash : 0,
 	};
 
+	j.first = j.seq;
 	if (b->journaled) {
+		j.first = b->j.first;
 		j.remote_has = b->j.remote_has;
 		j.base_known = b->j.base_known;
 		j.base = b->j.base;
 	}
-	/* Not more than one write a second to one key. */
-	if (i->pinned)
-		j.not_before = i->pinned - 2 * wb->opt.max_age + CLOCK_SECOND;
 	int rc = journal_put(wb->local, ns->journal, id, &j, &g->changes[g->n]);
 	if (rc)
 		return rc;
@@ -348,10 +348,14 @@ static int add_change(struct writeback *wb, struct group *g, const struct change
 		rc = state_load(wb, g, ns, &c->id, &s);
 	if (rc)
 		return rc;
+	const struct state was = s;
 	void *memory = s.memory;
 	rc = c->op == CHANGE_PUT ? add_put(wb, g, ns, c, &s) : add_remove(wb, g, ns, c, &s);
-	if (!rc)
+	if (!rc) {
+		g->pending += s.journaled - was.journaled;
+		g->failed += (s.journaled && s.j.failed) - (was.journaled && was.j.failed);
 		group_remember(g, &c->id, &s);
+	}
 	/* What the record borrows is in the joined copy; nothing of it is needed any more. */
 	free(memory);
 	return rc;
@@ -368,6 +372,8 @@ static int apply(
 		rc = add_change(wb, &g, &changes[i]);
 	if (!rc)
 		rc = wb->local->ops->apply(wb->local, g.changes, g.n, seq);
+	if (!rc)
+		wb_count(wb, g.pending, g.failed);
 	*journals = !rc && g.entries_n > 0;
 	group_release(&g);
 	return rc;
@@ -375,10 +381,8 @@ static int apply(
 
 static void expect_upload(struct writeback *wb, bool journals)
 {
-	if (!journals)
-		return;
-	atomic_fetch_add(&wb->pending, 1); /* counted again by the uploader */
-	wb_upload_expect(wb, clock_now() + wb->opt.upload_delay);
+	if (journals)
+		wb_upload_expect(wb, wb->opt.upload_delay);
 }
 
 int wb_apply(struct store *base, const struct change *changes, size_t n, uint64_t *seq)

@@ -19,20 +19,47 @@ void wb_batch_release(struct batch *b)
 		free(b->parcels[i].metadata);
 	}
 	free(b->parcels);
+	free(b->keys);
 }
 
-/* What lies further ahead than anything is ever put off was written before the clock went back. */
-static int64_t due_time(
-	const struct writeback *wb, const struct journal *j, bool hurry, int64_t now)
+/* Whether somebody waits for what this entry begins with. */
+static bool is_urgent(const struct batch *b, const struct parcel *p)
 {
-	int64_t due = hurry || j->changed > now ? 0 : j->changed + wb->opt.upload_delay;
-	int64_t not_before = j->not_before > now + PUT_OFF_MAX ? 0 : j->not_before;
+	for (size_t i = 0; i < b->keys_n; i++) {
+		const struct urgent_key *k = &b->keys[i];
 
-	return not_before > due ? not_before : due;
+		if (p->j.first <= k->upto &&
+			(!k->ns ||
+				(k->ns == p->ns->keys && k->len == p->len &&
+					memcmp(k->bytes, p->bytes, p->len) == 0)))
+			return true;
+	}
+	return false;
 }
 
-static int batch_add(
-	struct batch *b, struct wb_ns *ns, const struct entry_id *id, const struct journal *j)
+static int64_t later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* When the entry is due. What lies further ahead than anything is ever put off was written before
+ * the clock went back. */
+static int64_t due_time(const struct writeback *wb, const struct batch *b, const struct parcel *p)
+{
+	const struct journal *j = &p->j;
+	int64_t now = b->now;
+	bool hurry = p->urgent || j->first <= b->urgent;
+	int64_t due = hurry || j->changed > now ? 0 : j->changed + wb->opt.upload_delay;
+
+	if (!(hurry && b->again) && j->not_before <= now + PUT_OFF_MAX)
+		due = later(due, j->not_before);
+	/* What an earlier process may have sent just before it ended. */
+	if (j->remote_has && j->seq <= atomic_load(&wb->opened_seq) && wb->opened <= now)
+		due = later(due, wb->opened + CLOCK_SECOND);
+	return later(due, wb_recent_until(wb, p, now));
+}
+
+static int batch_add(struct batch *b, const struct parcel *p)
 {
 	if (b->n == b->cap) {
 		size_t cap = b->cap ? 2 * b->cap : 64;
@@ -43,20 +70,53 @@ static int batch_add(
 		b->parcels = list;
 		b->cap = cap;
 	}
-	struct parcel *p = &b->parcels[b->n++];
-	*p = (struct parcel){.j = *j, .ns = ns, .len = id->len};
-	memcpy(p->bytes, id->bytes, id->len);
+	b->parcels[b->n++] = *p;
 	return 0;
 }
 
-/* What is due of one namespace; counts all of it. */
-static int collect_ns(struct writeback *wb, struct wb_ns *ns, bool hurry, struct batch *b,
-	uint64_t *pending, uint64_t *failed)
+static void note_left_put(struct batch *b, const struct parcel *p)
+{
+	if (p->j.op == JOURNAL_PUT && p->j.first < b->left_put)
+		b->left_put = p->j.first;
+}
+
+/* Takes the entry into the batch, if it is its time and there is room. */
+static int consider(const struct writeback *wb, struct batch *b, struct parcel *p)
+{
+	const struct journal *j = &p->j;
+	int64_t now = b->now;
+	size_t *room = j->op == JOURNAL_PUT ? &b->puts : &b->removes;
+
+	if (j->failed)
+		return 0;
+	p->urgent = is_urgent(b, p);
+	int64_t due = due_time(wb, b, p);
+	b->live++;
+	b->last = later(b->last, j->changed);
+	if (j->first < b->oldest)
+		b->oldest = j->first;
+	if (due < b->first_due)
+		b->first_due = due;
+	if (due <= now && *room < BATCH_MAX) {
+		++*room;
+		b->hurried += p->urgent || j->first <= b->urgent;
+		return batch_add(b, p);
+	}
+	b->waiting += due > now && !j->tries;
+	if (due <= now || j->tries)
+		note_left_put(b, p);
+	b->next_due = due < b->next_due ? due : b->next_due;
+	return 0;
+}
+
+/* Calls `fn` for each entry of a namespace's journal, until it fails. */
+static int each_entry(struct writeback *wb, struct wb_ns *ns,
+	int (*fn)(struct writeback *wb, struct parcel *p, void *arg), void *arg)
 {
 	struct store *local = wb->local;
+	struct parcel p = {.ns = ns, .len = 1}; /* from the first of all on */
 	unsigned char at[STORE_KEY_MAX + 1] = {0};
 	size_t len = 1;
-	int64_t now = clock_now();
 	struct view *v;
 	struct scan *s;
 	struct entry_id id;
@@ -70,27 +130,12 @@ static int collect_ns(struct writeback *wb, struct wb_ns *ns, bool hurry, struct
 		return rc;
 	}
 	while ((rc = local->ops->scan_seek(s, at, len, &id)) == 0) {
-		struct journal j;
-
 		memcpy(at, id.bytes, id.len);
-		len = id.len;
-		rc = journal_get(local, ns->journal, &id, &j);
-		if (!rc) {
-			int64_t due = b->again && j.tries ? 0 : due_time(wb, &j, hurry, now);
-
-			++*pending;
-			*failed += j.failed;
-			if (j.changed > b->last)
-				b->last = j.changed;
-			if (!j.failed && due < b->first_due)
-				b->first_due = due;
-			if (j.failed)
-				;
-			else if (due > now || b->n >= BATCH_MAX)
-				b->next_due = due < b->next_due ? due : b->next_due;
-			else
-				rc = batch_add(b, ns, &id, &j);
-		}
+		memcpy(p.bytes, id.bytes, id.len);
+		len = p.len = id.len;
+		rc = journal_get(local, ns->journal, &id, &p.j);
+		if (!rc)
+			rc = fn(wb, &p, arg);
 		if (rc && rc != -ENOENT)
 			break;
 		at[len++] = '\0';
@@ -100,25 +145,60 @@ static int collect_ns(struct writeback *wb, struct wb_ns *ns, bool hurry, struct
 	return rc == -ENOENT ? 0 : rc;
 }
 
-int wb_collect(struct writeback *wb, bool hurry, bool again, struct batch *b)
+static int consider_entry(struct writeback *wb, struct parcel *p, void *arg)
 {
-	uint64_t pending = 0, failed = 0;
-	int rc = 0;
+	return consider(wb, arg, p);
+}
 
-	*b = (struct batch){.next_due = INT64_MAX, .first_due = INT64_MAX, .again = again};
+int wb_collect(struct writeback *wb, struct batch *b)
+{
+	*b = (struct batch){
+		.next_due = INT64_MAX,
+		.first_due = INT64_MAX,
+		.oldest = UINT64_MAX,
+		.left_put = UINT64_MAX,
+		.now = clock_steady(),
+	};
+	int rc = wb_batch_asks(wb, b);
+
+	b->looked = wb_last_change(wb);
 	for (size_t i = 0, n = wb_namespaces_count(wb); i < n && !rc; i++)
-		rc = collect_ns(wb, wb_namespace_at(wb, i), hurry, b, &pending, &failed);
-	atomic_store(&wb->pending, pending);
-	atomic_store(&wb->failed, failed);
+		rc = each_entry(wb, wb_namespace_at(wb, i), consider_entry, b);
 	return rc;
 }
 
-void wb_count_pending(struct writeback *wb)
+static int count_entry(struct writeback *wb, struct parcel *p, void *arg)
 {
-	struct batch b;
+	wb_count(wb, 1, p->j.failed);
+	/* The clock may have gone back since then. */
+	if (p->j.seq > atomic_load(&wb->seq))
+		atomic_store(&wb->seq, p->j.seq);
+	if (p->j.seq > atomic_load(&wb->opened_seq))
+		atomic_store(&wb->opened_seq, p->j.seq);
+	return 0;
+}
 
-	wb_collect(wb, false, false, &b);
-	wb_batch_release(&b);
+int wb_count_journal(struct writeback *wb, const struct wb_ns *ns)
+{
+	return each_entry(wb, (struct wb_ns *)(uintptr_t)ns, count_entry, NULL);
+}
+
+bool wb_batch_is_full(struct writeback *wb, const struct batch *b)
+{
+	uint64_t bytes = 0;
+
+	if (b->puts >= BATCH_MAX || b->removes >= BATCH_MAX)
+		return true;
+	for (size_t i = 0; i < b->n && bytes <= BATCH_BYTES; i++) {
+		struct entry_id id = parcel_id(&b->parcels[i]);
+		struct wb_entry e;
+
+		if (b->parcels[i].j.op != JOURNAL_PUT || wb_entry_get(wb, &id, &e))
+			continue;
+		bytes += e.info.size;
+		wb_entry_release(&e);
+	}
+	return bytes > BATCH_BYTES;
 }
 
 /* Takes the value and what belongs to it. -EBUSY: not now. */
@@ -190,6 +270,7 @@ static int give_up(struct writeback *wb, const struct parcel *p, const struct en
 	journal_drop(p->ns->journal, id, &changes[1]);
 	int rc = wb->local->ops->apply(wb->local, changes, 2, NULL);
 	if (!rc) {
+		wb_count(wb, -1, 0);
 		log_warning("%s: others have removed it before its attributes were uploaded",
 			log_bytes(p->bytes, p->len, shown, sizeof(shown)));
 		wb_changed(wb, id, true);
@@ -247,45 +328,61 @@ static int fetch_missing(struct writeback *wb, const struct parcel *p)
 	return rc;
 }
 
-/* Loads the values, and leaves out what must wait. */
-int wb_load_batch(struct writeback *wb, struct batch *b, bool hurry)
+/* Loads one. -EAGAIN: it is left out, and has its turn another time. */
+static int load_parcel(struct writeback *wb, struct batch *b, struct parcel *p)
 {
-	int64_t now = clock_now();
+	int rc = 0;
 
+	/* Who waits for what was published may be the one who has it open. */
+	if (!p->urgent && is_written(wb, p)) {
+		int64_t again = clock_steady() + OPEN_AGAIN;
+
+		if (again < b->next_due)
+			b->next_due = again;
+		b->held++;
+		return -EAGAIN;
+	}
+	if (p->j.op != JOURNAL_PUT)
+		return 0;
+	rc = b->full ? 0 : load_value(wb, p);
+	if (rc == -ENODATA)
+		rc = fetch_missing(wb, p);
+	if (!rc && !b->full && p->j.op == JOURNAL_PUT && !p->value)
+		rc = load_value(wb, p);
+	if (rc == -ENOENT || rc == -ENODATA) /* there is nothing to send any more */
+		return -EAGAIN;
+	b->full |= !rc && b->bytes && b->bytes + p->size > BATCH_BYTES;
+	if (!rc && b->full) { /* the next one's */
+		b->next_due = 0;
+		note_left_put(b, p);
+		return -EAGAIN;
+	}
+	if (rc) { /* this one; the others go */
+		p->unsent = true;
+		p->result = rc;
+		note_left_put(b, p);
+	}
+	b->bytes += p->size;
+	return 0;
+}
+
+/* Loads the values, and leaves out what must wait. A removal is not sent before the values that
+ * were written before it: what was renamed would be nowhere meanwhile. */
+int wb_load_batch(struct writeback *wb, struct batch *b)
+{
 	for (size_t i = 0; i < b->n;) {
-		struct parcel *p = &b->parcels[i];
-		int rc = 0;
+		if (load_parcel(wb, b, &b->parcels[i]))
+			batch_drop(b, i);
+		else
+			i++;
+	}
+	for (size_t i = 0; i < b->n;) {
+		const struct parcel *p = &b->parcels[i];
 
-		/* Who waits for what was published may be the one who has it open. */
-		if (!atomic_load(&wb->syncing) && is_written(wb, p)) {
-			if (b->next_due > now + OPEN_AGAIN)
-				b->next_due = now + OPEN_AGAIN;
-			b->held++;
+		if (p->j.op == JOURNAL_REMOVE && p->j.seq > b->left_put)
 			batch_drop(b, i);
-			continue;
-		}
-		if (b->bytes > BATCH_BYTES) { /* the next one's */
-			b->next_due = 0;
-			batch_drop(b, i);
-			continue;
-		}
-		if (p->j.op == JOURNAL_PUT) {
-			rc = load_value(wb, p);
-			if (rc == -ENODATA)
-				rc = fetch_missing(wb, p);
-			if (!rc && p->j.op == JOURNAL_PUT && !p->value)
-				rc = load_value(wb, p);
-		}
-		if (rc == -ENOENT || rc == -ENODATA) { /* there is nothing to send any more */
-			batch_drop(b, i);
-			continue;
-		}
-		if (rc) { /* this one; the others go */
-			p->unsent = true;
-			p->result = rc;
-		}
-		b->bytes += p->size;
-		i++;
+		else
+			i++;
 	}
 	return 0;
 }

@@ -27,7 +27,7 @@ void wb_note_answer(struct writeback *wb, int rc)
 		log_warning(
 			"the remote store does not answer: what is cached is served, and changes "
 			"wait in the journal");
-		wb_upload_expect(wb, clock_now() + WB_PROBE_AFTER);
+		wb_upload_expect(wb, WB_PROBE_AFTER);
 	} else if (!lost && since && (!rc || rc == -ENOENT)) {
 		atomic_store(&wb->offline_since, 0);
 		log_info("the remote store answers again");

@@ -8,6 +8,7 @@
  *   merge.c      what the answers change here            evict.c       making room
  *   upload.c     taking changes to the remote store      collect.c     what is to be sent next
  *   results.c    what became of it                       conflict.c    keeping what others wrote
+ *   waiting.c    who waits for uploads                   recent.c      one write a second of a key
  *   notify.c     telling the filesystem
  */
 #ifndef KVFS_WRITEBACK_INTERNAL_H
@@ -49,6 +50,8 @@ struct wb_ns {
 struct walk; /* a listing under way: walk.h */
 struct flight; /* a value that is being fetched: fetch.c */
 struct notifier;
+struct waiter; /* waiting.c */
+struct recent; /* recent.c */
 
 enum { WB_NUMBERS_MAX = 1 << 16, WB_USES = 1 << 16 };
 
@@ -75,15 +78,24 @@ struct writeback {
 	struct lock queue;
 	pthread_cond_t work, sent;
 	/* All below: queue. */
-	bool stop, hurry; /* hurry: do not wait for upload_delay */
-	bool again; /* hurry, and the next pass tries what has failed a moment ago */
-	uint64_t
-		asked; /* passes to be finished, so that what was there when somebody asked counted */
-	int64_t next_due;
-	uint64_t passes; /* that the uploader has finished */
-	atomic_int syncing; /* callers of wb_sync() that wait for uploads */
-	_Atomic uint64_t seq;
-	_Atomic uint64_t pending, pending_bytes, failed;
+	bool stop;
+	bool ended; /* nobody is to wait for uploads any more */
+	uint64_t urgent; /* changes up to this one do not wait for upload_delay */
+	bool again; /* those that failed a moment ago are tried by the next pass */
+	int64_t next_due; /* by clock_steady() */
+	uint64_t looked,
+		oldest; /* what the last pass has seen: changes up to `looked`; the oldest of
+				    them that waits */
+	struct waiter *waiters;
+
+	_Atomic uint64_t seq; /* of the last change; counts on under book */
+	_Atomic uint64_t opened_seq; /* of the last change of an earlier process, or less */
+	int64_t opened;
+	_Atomic uint64_t pending, failed; /* entries of the journals; changed under book */
+	/* The uploader's own: */
+	struct recent *recent;
+	int64_t credit; /* requests that may go at once: upload.c */
+	int64_t credited; /* when that was counted last */
 	_Atomic uint64_t held; /* of those pending: what somebody has open for writing */
 	_Atomic int last_error; /* of the remote store, 0: it answered */
 	_Atomic int64_t offline_since;
@@ -221,15 +233,32 @@ void wb_info_value(struct info *i, struct blob *value);
 int wb_upload_start(struct writeback *wb);
 void wb_upload_stop(struct writeback *wb);
 /* One pass over the journals, by the thread, or where there is none: when the next is due. */
-int64_t wb_upload_pass(struct writeback *wb, bool hurry, bool again);
-void wb_upload_expect(struct writeback *wb, int64_t due);
-int wb_sync(struct store *base, uint64_t seq);
-void wb_hurry(struct writeback *wb);
-/* A person asks: as wb_hurry(), and without waiting until what failed is due again. */
+int64_t wb_upload_pass(struct writeback *wb);
+/* Something is due in `delay` nanoseconds. */
+void wb_upload_expect(struct writeback *wb, int64_t delay);
+/* All that has been changed so far is due, also what failed a moment ago. */
 void wb_upload_now(struct writeback *wb);
-/* Whether `pending` and `failed` are not counted yet since the last wb_upload_now(). */
-bool wb_upload_is_asked(struct writeback *wb);
-void wb_count_pending(struct writeback *wb);
+
+/* journal.h's entries, counted: to be called under `book`, after the change that it counts. */
+static inline void wb_count(struct writeback *wb, int64_t pending, int64_t failed)
+{
+	atomic_fetch_add(&wb->pending, (uint64_t)pending);
+	atomic_fetch_add(&wb->failed, (uint64_t)failed);
+}
+/* Counts those of a namespace that has become known. Under `book`. */
+int wb_count_journal(struct writeback *wb, const struct wb_ns *ns);
+
+/* waiting.c */
+int wb_sync(struct store *base, uint64_t seq);
+int wb_sync_entry(struct store *base, const struct entry_id *id, const struct given_up *g);
+/* Nobody waits for uploads any more, or they may again. */
+void wb_waiting_end(struct writeback *wb, bool ended);
+/* An attempt to upload the key (NULL: anything) came to this. */
+void wb_waiting_note(struct writeback *wb, const struct entry_id *id, int error);
+/* The last change there is. */
+uint64_t wb_last_change(struct writeback *wb);
+/* Up to which change nothing waits any more. */
+uint64_t wb_uploaded_upto(struct writeback *wb);
 
 /* notify.c: the filesystem is told by a thread of its own, since whoever asked the remote store may
  * hold what the kernel needs to be told. */

@@ -5,7 +5,14 @@
 
 #include "backends/writeback/pack.h"
 
-enum { VERSION = 1, REMOTE_HAS = 1, BASE_KNOWN = 2, FAILED = 4 };
+enum {
+	VERSION = 2,
+	REMOTE_HAS = 1,
+	BASE_KNOWN = 2,
+	FAILED = 4,
+	OLD_VERSION = 1, /* had no `first` */
+	OLD_SIZE = JOURNAL_SIZE - 8,
+};
 
 void journal_pack(const struct journal *j, unsigned char out[JOURNAL_SIZE])
 {
@@ -17,6 +24,7 @@ void journal_pack(const struct journal *j, unsigned char out[JOURNAL_SIZE])
 			(j->failed ? FAILED : 0u),
 		1);
 	p = pack_number(p, j->seq, 8);
+	p = pack_number(p, j->first, 8);
 	p = pack_number(p, (uint64_t)j->changed, 8);
 	p = pack_number(p, (uint64_t)j->not_before, 8);
 	p = pack_number(p, j->base, 8);
@@ -30,7 +38,9 @@ int journal_unpack(const void *bytes, size_t len, struct journal *out)
 	uint64_t version = unpack_number(&u, 1), op = unpack_number(&u, 1);
 	uint64_t flags = unpack_number(&u, 1);
 
-	if (len != JOURNAL_SIZE || version != VERSION ||
+	bool old = version == OLD_VERSION && len == OLD_SIZE;
+
+	if ((!old && (len != JOURNAL_SIZE || version != VERSION)) ||
 		(op != JOURNAL_PUT && op != JOURNAL_REMOVE))
 		return -EBADMSG;
 	*out = (struct journal){
@@ -40,6 +50,7 @@ int journal_unpack(const void *bytes, size_t len, struct journal *out)
 		.failed = flags & FAILED,
 	};
 	out->seq = unpack_number(&u, 8);
+	out->first = old ? out->seq : unpack_number(&u, 8);
 	out->changed = (int64_t)unpack_number(&u, 8);
 	out->not_before = (int64_t)unpack_number(&u, 8);
 	out->base = unpack_number(&u, 8);

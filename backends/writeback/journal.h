@@ -21,14 +21,15 @@ struct journal {
 	bool base_known; /* `base` is set */
 	bool failed; /* it will never succeed as it is: `error` says why */
 	uint64_t seq; /* counts changes: whether there was another one meanwhile */
-	int64_t changed; /* when, in nanoseconds since the epoch */
+	uint64_t first; /* of the oldest change that has not been uploaded */
+	int64_t changed; /* when, by clock_steady() */
 	int64_t not_before; /* when it may be sent; moved by failures */
 	uint64_t base; /* hash of the remote value that the change began from; 0: none */
 	uint32_t tries;
 	int error; /* -errno of the last attempt; 0: none yet */
 };
 
-enum { JOURNAL_SIZE = 3 + 4 * 8 + 2 * 4 };
+enum { JOURNAL_SIZE = 3 + 5 * 8 + 2 * 4 };
 
 void journal_pack(const struct journal *j, unsigned char out[JOURNAL_SIZE]);
 /* -EBADMSG */

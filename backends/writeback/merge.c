@@ -26,6 +26,7 @@ struct merging {
 	bool *told; /* the filesystem is to hear of this change, once it can be seen */
 	size_t n, cap;
 	struct blob *empty; /* stands for values that are not here */
+	int64_t dropped, dropped_failed; /* entries of the journal */
 };
 
 static int merging_init(
@@ -57,6 +58,9 @@ static int merging_apply(struct merging *m)
 	struct store *local = m->wb->local;
 	int rc = m->n ? local->ops->apply(local, m->changes, m->n, NULL) : 0;
 
+	if (!rc)
+		wb_count(m->wb, -m->dropped, -m->dropped_failed);
+	m->dropped = m->dropped_failed = 0;
 	for (size_t i = 0; i < m->n; i++) {
 		if (!rc && m->told[i])
 			wb_changed(m->wb, &m->changes[i].id, m->changes[i].op == CHANGE_REMOVE);
@@ -407,6 +411,8 @@ static int merge_below_journal(struct merging *m, const struct entry_id *id, str
 		merging_remove(m, id);
 		journal_drop(m->ns->journal, id, &m->changes[m->n]);
 		m->told[m->n++] = false;
+		m->dropped++;
+		m->dropped_failed += j->failed;
 		return wb_note_absent(m->wb, m->ns, id, m->asked, 0);
 	}
 	wb_info_value(&e->info, v->value);

@@ -45,6 +45,8 @@ static int add(struct writeback *wb, const char *id, struct wb_ns **out)
 		rc = local_ns(wb, id, ":absent", &ns->absent);
 	if (!rc && ns->keys >= WB_NUMBERS_MAX)
 		rc = -ENFILE;
+	if (!rc)
+		rc = wb_count_journal(wb, ns);
 	if (rc) {
 		free(ns);
 		return rc;

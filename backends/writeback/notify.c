@@ -135,6 +135,8 @@ void wb_watch(struct store *base, store_watcher fn, void *arg)
 
 	if (fn) /* the filesystem has begun: it knows what is open */
 		wb_upload_start(writeback(base));
+	else /* it ends, which must not wait for uploads */
+		wb_waiting_end(writeback(base), true);
 	lock_take(&t->lock);
 	t->fn = fn;
 	t->arg = arg;

@@ -47,7 +47,10 @@ static int mark_sent(struct writeback *wb, struct parcel *p)
 		return 0;
 	int rc = journal_get(wb->local, p->ns->journal, &id, &j);
 
-	if (rc == -ENOENT) { /* it has been removed since, and was never sent */
+	/* It has been removed since, and was never sent; or another kind of change has come, of which
+	 * this one would only be in the way. */
+	if (rc == -ENOENT ||
+		(!rc && j.seq != p->j.seq && (j.op != p->j.op || p->j.op == JOURNAL_REMOVE))) {
 		p->j.op = 0;
 		return 0;
 	}
@@ -64,7 +67,7 @@ static int64_t retry_time(uint32_t tries)
 
 	for (uint32_t i = 1; i < tries && wait < RETRY_LAST; i++)
 		wait *= 2;
-	return clock_now() + (wait < RETRY_LAST ? wait : RETRY_LAST) * CLOCK_SECOND;
+	return clock_steady() + (wait < RETRY_LAST ? wait : RETRY_LAST) * CLOCK_SECOND;
 }
 
 static void say_failed(const struct parcel *p)
@@ -78,16 +81,26 @@ static void say_failed(const struct parcel *p)
 
 static int note_failure(struct writeback *wb, struct parcel *p, struct journal *j)
 {
+	struct entry_id id = parcel_id(p);
+	bool fails = j->seq == p->j.seq && journal_is_final(p->result) && !j->failed;
+
+	if (p->result ==
+		-ECANCELED) /* the mount ends: the next one tries as if for the first time */
+		return 0;
 	j->error = p->result;
 	j->tries++;
-	if (j->seq == p->j.seq && journal_is_final(p->result)) {
-		if (!j->failed)
-			say_failed(p);
-		j->failed = true;
-	} else {
+	j->failed |= fails;
+	if (!j->failed)
 		j->not_before = retry_time(j->tries);
+	int rc = put_entry(wb, p, j);
+	if (rc)
+		return rc;
+	if (fails) {
+		say_failed(p);
+		wb_count(wb, 0, 1);
 	}
-	return put_entry(wb, p, j);
+	wb_waiting_note(wb, &id, p->result);
+	return 0;
 }
 
 /* The entry is done: it is dropped, in one group with what the key knows of the remote store now. */
@@ -122,14 +135,14 @@ static int note_success(struct writeback *wb, struct parcel *p, const struct jou
 		newer.remote_has = true;
 		newer.base_known = true;
 		newer.base = p->j.op == JOURNAL_PUT ? p->hash : 0;
-		newer.not_before = now + CLOCK_SECOND;
+		newer.first = p->j.seq + 1;
 		if (!rc)
 			rc = put_entry(wb, p, &newer);
 	}
 	if (!rc && n)
 		rc = wb->local->ops->apply(wb->local, changes, n, NULL);
-	if (!rc && done && atomic_load(&wb->pending)) /* counted anew by the next pass */
-		atomic_fetch_sub(&wb->pending, 1);
+	if (!rc && done)
+		wb_count(wb, -1, -(int64_t)j->failed);
 	free(memory);
 	wb_entry_release(&e);
 	return rc;

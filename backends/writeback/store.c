@@ -140,6 +140,8 @@ static int retry_entry(struct writeback *wb, struct wb_ns *ns, const struct entr
 	lock_take(&wb->book);
 	int rc = journal_get(wb->local, ns->journal, key, &j);
 	if (!rc && (j.failed || j.tries)) {
+		bool failed = j.failed;
+
 		j.failed = false;
 		j.tries = 0;
 		j.not_before = 0;
@@ -148,6 +150,8 @@ static int retry_entry(struct writeback *wb, struct wb_ns *ns, const struct entr
 			rc = wb->local->ops->apply(wb->local, &put, 1, NULL);
 			blob_unref(put.value);
 		}
+		if (!rc)
+			wb_count(wb, 0, -(int64_t)failed);
 	}
 	lock_drop(&wb->book);
 	return rc == -ENOENT ? 0 : rc;
@@ -166,6 +170,8 @@ static int drop_entry(struct writeback *wb, struct wb_ns *ns, const struct entry
 	if (drop) {
 		journal_drop(ns->journal, key, &changes[1]);
 		rc = wb->local->ops->apply(wb->local, changes, 2, NULL);
+		if (!rc)
+			wb_count(wb, -1, -1);
 	}
 	lock_drop(&wb->book);
 	if (drop && !rc) {
@@ -286,12 +292,14 @@ static void wb_describe(struct store *base, FILE *out)
 	wb->local->ops->stat(wb->local, &s);
 	fprintf(out, "cache_bytes=%" PRIu64 "\ncache_size=%" PRIu64 "\n", s.bytes,
 		wb->opt.cache_size);
-	/* In this order: what is counted anew between is not missed. */
-	bool counting = wb_upload_is_asked(wb);
+	lock_take(&wb->book);
 	uint64_t failed = atomic_load(&wb->failed), pending = atomic_load(&wb->pending);
-	fprintf(out,
-		"uploads_counting=%d\nuploads_pending=%" PRIu64 "\nuploads_failed=%" PRIu64 "\n",
-		counting, pending > failed ? pending - failed : 0, failed);
+	lock_drop(&wb->book);
+	fprintf(out, "uploads_pending=%" PRIu64 "\nuploads_failed=%" PRIu64 "\n", pending - failed,
+		failed);
+	/* Changes are numbered: whoever waits for those up to now may go by that. */
+	fprintf(out, "uploads_last=%" PRIu64 "\nuploads_done=%" PRIu64 "\n", wb_last_change(wb),
+		wb_uploaded_upto(wb));
 	fprintf(out, "uploads_open=%" PRIu64 "\n", atomic_load(&wb->held));
 	wb->remote->ops->describe(wb->remote, out);
 	if (since) /* the remote store may have said so itself, and sooner */
@@ -321,6 +329,7 @@ static const struct store_ops writeback_ops = {
 	.apply = wb_apply,
 	.throttle = wb_throttle,
 	.sync = wb_sync,
+	.sync_entry = wb_sync_entry,
 	.move_tree = wb_move_tree,
 	.watch = wb_watch,
 	.foreign_compare = wb_foreign_compare,
@@ -335,6 +344,7 @@ static const struct store_ops writeback_ops = {
 static void init_base(struct writeback *wb)
 {
 	struct store *base = &wb->base;
+	pthread_condattr_t steady;
 
 	base->ops = &writeback_ops;
 	base->blobs = wb->local->blobs;
@@ -348,9 +358,14 @@ static void init_base(struct writeback *wb)
 	lock_init(&wb->traffic, LOCK_TRAFFIC);
 	pthread_cond_init(&wb->landed, NULL);
 	lock_init(&wb->queue, LOCK_QUEUE);
-	pthread_cond_init(&wb->work, NULL);
-	pthread_cond_init(&wb->sent, NULL);
+	/* Setting the system's clock makes nobody wait for longer, or not at all. */
+	pthread_condattr_init(&steady);
+	pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+	pthread_cond_init(&wb->work, &steady);
+	pthread_cond_init(&wb->sent, &steady);
+	pthread_condattr_destroy(&steady);
 	wb->next_due = INT64_MAX;
+	wb->oldest = UINT64_MAX;
 }
 
 int writeback_open(struct store *local, struct remote *remote, const struct writeback_options *o,
@@ -367,14 +382,14 @@ int writeback_open(struct store *local, struct remote *remote, const struct writ
 	wb->remote = remote;
 	wb->opt = *o;
 	/* Changes of the next process are newer than those in the journal. */
-	wb->seq = (uint64_t)clock_now();
+	atomic_store(&wb->seq, (uint64_t)clock_now());
+	atomic_store(&wb->opened_seq, atomic_load(&wb->seq));
+	wb->opened = clock_steady();
 	init_base(wb);
 	wb->globs = o->local_globs ? strdup(o->local_globs) : NULL;
 	int rc = o->local_globs && !wb->globs ? -ENOMEM : wb_notify_start(wb);
 	if (!rc)
 		rc = wb_namespaces_open(wb, only, ns, why, why_cap);
-	if (!rc)
-		wb_count_pending(wb);
 	if (rc) {
 		if (!*why)
 			snprintf(why, why_cap, "%s", strerror(-rc));

@@ -11,21 +11,23 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "backends/base/clock.h"
 #include "backends/base/log.h"
 #include "backends/base/thread.h"
 #include "backends/writeback/parcel.h"
 
-enum {
-	TEST_CLOCK_STEP = CLOCK_SECOND / 50, /* how often a clock that a test sets is looked at */
-	STREAM_LEAST = 64, /* changes that make a stream of them, whose end is waited for */
-};
+static const int64_t TEST_CLOCK_STEP =
+	CLOCK_SECOND / 50; /* how often a clock that a test sets is looked at */
 static const int64_t GATHER_MAX =
 	30LL * CLOCK_SECOND; /* how long what is due may be held for more */
+enum {
+	STREAM_LEAST = 64, /* changes that make a stream of them, whose end is waited for */
+	STREAM_GOES_ON = 8, /* of these, how many are so new that they are not due yet */
+	CREDIT_MAX = 16, /* requests that go at once; more of them are upload_delay apart */
+};
 
-void wb_upload_expect(struct writeback *wb, int64_t due)
+static void expect(struct writeback *wb, int64_t due)
 {
 	lock_take(&wb->queue);
 	if (due < wb->next_due) {
@@ -35,32 +37,22 @@ void wb_upload_expect(struct writeback *wb, int64_t due)
 	lock_drop(&wb->queue);
 }
 
-void wb_hurry(struct writeback *wb)
+void wb_upload_expect(struct writeback *wb, int64_t delay)
 {
-	lock_take(&wb->queue);
-	wb->hurry = true;
-	wb->next_due = 0;
-	pthread_cond_broadcast(&wb->work);
-	lock_drop(&wb->queue);
+	expect(wb, clock_steady() + delay);
 }
 
 void wb_upload_now(struct writeback *wb)
 {
+	uint64_t last = wb_last_change(wb);
+
 	lock_take(&wb->queue);
-	wb->hurry = wb->again = true;
-	/* The pass under way may have looked already. */
-	wb->asked = wb->passes + 2;
+	if (last > wb->urgent)
+		wb->urgent = last;
+	wb->again = true;
 	wb->next_due = 0;
 	pthread_cond_broadcast(&wb->work);
 	lock_drop(&wb->queue);
-}
-
-bool wb_upload_is_asked(struct writeback *wb)
-{
-	lock_take(&wb->queue);
-	bool asked = wb->uploading && wb->passes < wb->asked;
-	lock_drop(&wb->queue);
-	return asked;
 }
 
 /* --- sending ---------------------------------------------------------------------------------- */
@@ -136,6 +128,24 @@ static void send_some(struct writeback *wb, struct batch *b, struct sending *s, 
 	wb_note_answer(wb, s->results[0]);
 }
 
+/* A value did not arrive: what was removed after it was written stays for now (wb_load_batch). */
+static void hold_removals(struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		const struct parcel *p = &b->parcels[i];
+
+		if (p->j.op == JOURNAL_PUT && p->result && !journal_is_final(p->result) &&
+			p->j.first < b->left_put)
+			b->left_put = p->j.first;
+	}
+	for (size_t i = 0; i < b->n; i++) {
+		struct parcel *p = &b->parcels[i];
+
+		if (p->j.op == JOURNAL_REMOVE && p->j.seq > b->left_put)
+			p->j.op = 0;
+	}
+}
+
 static int send_batch(struct writeback *wb, struct batch *b)
 {
 	struct sending s;
@@ -143,22 +153,46 @@ static int send_batch(struct writeback *wb, struct batch *b)
 
 	for (size_t i = 0, n = wb_namespaces_count(wb); i < n && !rc; i++)
 		send_some(wb, b, &s, wb_namespace_at(wb, i), JOURNAL_PUT);
+	hold_removals(b);
 	for (size_t i = 0, n = wb_namespaces_count(wb); i < n && !rc; i++)
 		send_some(wb, b, &s, wb_namespace_at(wb, i), JOURNAL_REMOVE);
 	sending_release(&s);
+	wb_recent_add(wb, b);
 	return rc;
 }
 
-/* While one key after the other is changed, those that are due wait for the others, so that all go
- * with one request. When to look again; 0: it is time. */
+/* Requests that may go at once, one more for every upload_delay. */
+static bool has_credit(struct writeback *wb, int64_t now)
+{
+	int64_t delay = wb->opt.upload_delay;
+
+	if (!delay)
+		return true;
+	int64_t more = (now - wb->credited) / delay;
+	if (more < 0 || more >= CREDIT_MAX - wb->credit) {
+		wb->credit = CREDIT_MAX;
+		wb->credited = now;
+	} else {
+		wb->credit += more;
+		wb->credited += more * delay;
+	}
+	return wb->credit > 0;
+}
+
+/* Whether what is due is better held, since more is coming that goes with the same request: while
+ * one key after the other is changed, for GATHER_MAX at most. When to look again; 0: it is time. */
 static int64_t gather_until(struct writeback *wb, const struct batch *b)
 {
-	int64_t now = clock_now(), quiet = b->last + wb->opt.upload_delay;
+	int64_t now = clock_steady(), quiet = b->last + wb->opt.upload_delay;
+	int64_t end = b->first_due + GATHER_MAX;
 
-	if (!b->n || b->n >= BATCH_MAX || atomic_load(&wb->pending) < STREAM_LEAST ||
-		quiet <= now || b->first_due + GATHER_MAX <= now)
+	if (!b->n || b->hurried || !b->waiting || b->first_due > now || end <= now)
 		return 0;
-	return quiet < b->first_due + GATHER_MAX ? quiet : b->first_due + GATHER_MAX;
+	if (b->live < STREAM_LEAST || b->waiting < STREAM_GOES_ON || quiet <= now)
+		return has_credit(wb, now) ? 0 : wb->credited + wb->opt.upload_delay;
+	if (wb_batch_is_full(wb, b))
+		return 0;
+	return quiet < end ? quiet : end;
 }
 
 /* Whether the remote store answers again; nothing else says so. */
@@ -178,32 +212,53 @@ static void probe(struct writeback *wb)
 	}
 }
 
-int64_t wb_upload_pass(struct writeback *wb, bool hurry, bool again)
+static void note_seen(struct writeback *wb, const struct batch *b)
+{
+	lock_take(&wb->queue);
+	wb->looked = b->looked;
+	wb->oldest = b->oldest;
+	pthread_cond_broadcast(&wb->sent);
+	lock_drop(&wb->queue);
+}
+
+/* Takes the batch to the remote store. */
+static int upload(struct writeback *wb, struct batch *b)
+{
+	int rc = wb->opt.keep_conflicts ? wb_keep_conflicts(wb, b) : 0;
+
+	if (!rc)
+		rc = wb_mark_sent(wb, b);
+	if (!rc)
+		rc = wb->local->ops->sync(wb->local, UINT64_MAX);
+	if (!rc)
+		rc = send_batch(wb, b);
+	if (!rc)
+		rc = wb_note_results(wb, b);
+	if (wb->credit)
+		wb->credit--;
+	return rc;
+}
+
+int64_t wb_upload_pass(struct writeback *wb)
 {
 	struct batch b = {.next_due = INT64_MAX};
-	int rc = wb->base.readonly ? 0 : wb_collect(wb, hurry, again, &b);
-	int64_t gather = rc || hurry ? 0 : gather_until(wb, &b);
+	int rc = wb->base.readonly ? 0 : wb_collect(wb, &b);
 
+	if (!rc && !wb->base.readonly)
+		note_seen(wb, &b);
+	int64_t gather = rc ? 0 : gather_until(wb, &b);
 	if (gather) {
 		wb_batch_release(&b);
 		return gather;
 	}
 	if (!rc)
-		rc = wb_load_batch(wb, &b, hurry);
+		rc = wb_load_batch(wb, &b);
 	atomic_store(&wb->held, b.held);
-	if (!rc && b.n && wb->opt.keep_conflicts)
-		rc = wb_keep_conflicts(wb, &b);
 	if (!rc && b.n)
-		rc = wb_mark_sent(wb, &b);
-	if (!rc && b.n)
-		rc = wb->local->ops->sync(wb->local, UINT64_MAX);
-	if (!rc && b.n)
-		rc = send_batch(wb, &b);
-	if (!rc && b.n)
-		rc = wb_note_results(wb, &b);
+		rc = upload(wb, &b);
 	if (!rc && !b.n && atomic_load(&wb->offline_since)) {
 		probe(wb);
-		int64_t probe_at = clock_now() + WB_PROBE_AFTER;
+		int64_t probe_at = clock_steady() + WB_PROBE_AFTER;
 
 		if (atomic_load(&wb->offline_since) && probe_at < b.next_due)
 			b.next_due = probe_at;
@@ -211,7 +266,8 @@ int64_t wb_upload_pass(struct writeback *wb, bool hurry, bool again)
 	int64_t next = b.n ? 0 : b.next_due; /* what came back, and what is new, counts again */
 	if (rc) {
 		log_warning("uploading: %s; trying again", strerror(-rc));
-		next = clock_now() + CLOCK_SECOND;
+		wb_waiting_note(wb, NULL, rc);
+		next = clock_steady() + CLOCK_SECOND;
 	}
 	wb_batch_release(&b);
 	return next;
@@ -223,8 +279,7 @@ int64_t wb_upload_pass(struct writeback *wb, bool hurry, bool again)
 static void wait_due(struct writeback *wb)
 {
 	while (!wb->stop) {
-		int64_t now = clock_now();
-		struct timespec until;
+		int64_t now = clock_steady(), wait = wb->next_due - now;
 
 		if (now >= wb->next_due)
 			return;
@@ -232,11 +287,9 @@ static void wait_due(struct writeback *wb)
 			lock_wait(&wb->queue, &wb->work);
 			continue;
 		}
-		clock_gettime(CLOCK_REALTIME, &until);
-		int64_t wait = wb->next_due - now;
 		if (clock_is_set_by_test() && wait > TEST_CLOCK_STEP)
 			wait = TEST_CLOCK_STEP;
-		until = clock_timespec(clock_ns(until) + wait);
+		struct timespec until = clock_timespec(clock_monotonic() + wait);
 		lock_wait_until(&wb->queue, &wb->work, &until);
 	}
 }
@@ -250,20 +303,13 @@ static void *upload_main(void *arg)
 		wait_due(wb);
 		if (wb->stop)
 			break;
-		bool hurry = wb->hurry, again = wb->again;
-		wb->again = false;
 		wb->next_due = INT64_MAX;
 		lock_drop(&wb->queue);
-		int64_t next = wb_upload_pass(wb, hurry, again);
+		int64_t next = wb_upload_pass(wb);
 		wb_evict(wb);
 		lock_take(&wb->queue);
 		if (next < wb->next_due)
 			wb->next_due = next;
-		if (next == INT64_MAX) /* nothing is left that could go */
-			wb->hurry = false;
-		if (++wb->passes < wb->asked)
-			wb->next_due = 0;
-		pthread_cond_broadcast(&wb->sent);
 	}
 	lock_drop(&wb->queue);
 	return NULL;
@@ -271,11 +317,13 @@ static void *upload_main(void *arg)
 
 int wb_upload_start(struct writeback *wb)
 {
-	if (wb->uploading)
-		return 0;
+	lock_take(&wb->queue);
+	bool runs = wb->uploading;
+	wb->ended = false;
 	wb->next_due = 0;
-	int rc = thread_start(&wb->uploader, upload_main, wb);
+	int rc = runs ? 0 : thread_start(&wb->uploader, upload_main, wb);
 	wb->uploading = rc == 0;
+	lock_drop(&wb->queue);
 	if (rc)
 		log_error(
 			"uploading: its thread cannot be started: %s; changes stay in the journal "
@@ -287,46 +335,14 @@ int wb_upload_start(struct writeback *wb)
 void wb_upload_stop(struct writeback *wb)
 {
 	wb->remote->ops->cancel(wb->remote);
-	if (!wb->uploading)
-		return;
 	lock_take(&wb->queue);
+	bool runs = wb->uploading;
 	wb->stop = true;
 	pthread_cond_broadcast(&wb->work);
 	pthread_cond_broadcast(&wb->sent);
 	lock_drop(&wb->queue);
-	pthread_join(wb->uploader, NULL);
+	if (runs)
+		pthread_join(wb->uploader, NULL);
 	wb->uploading = false;
-}
-
-int wb_sync(struct store *base, uint64_t seq)
-{
-	struct writeback *wb = writeback(base);
-	int rc = wb->local->ops->sync(wb->local, seq);
-
-	if (rc || !wb->opt.sync_remote || base->readonly)
-		return rc;
-	atomic_fetch_add(&wb->syncing, 1);
-	wb_hurry(wb);
-	thread_waits();
-	lock_take(&wb->queue);
-	/* The pass under way may have begun before the change. */
-	uint64_t passes = wb->passes + 2;
-	while (!wb->stop &&
-		(wb->passes < passes || atomic_load(&wb->pending) > atomic_load(&wb->failed))) {
-		wb->hurry = true;
-		if (atomic_load(&wb->offline_since)) {
-			rc = -ETIMEDOUT;
-			break;
-		}
-		if (wb->passes < passes) {
-			wb->next_due = 0;
-			pthread_cond_broadcast(&wb->work);
-		}
-		lock_wait(&wb->queue, &wb->sent);
-	}
-	lock_drop(&wb->queue);
-	atomic_fetch_sub(&wb->syncing, 1);
-	if (!rc && atomic_load(&wb->failed))
-		rc = -EIO;
-	return rc;
+	wb_recent_free(wb);
 }

@@ -73,8 +73,7 @@ static const char *describe_left(const struct uploads *left, char *buf, size_t c
 {
 	char n[32], since[32];
 
-	snprintf(buf, cap, "%s change%s not uploaded yet%s%s",
-		left->pending ? uploads_number(left->pending, n) : "some",
+	snprintf(buf, cap, "%s change%s not uploaded yet%s%s", uploads_number(left->pending, n),
 		left->pending == 1 ? " is" : "s are",
 		left->offline_since ? ", since the remote store has not answered since " : "",
 		left->offline_since ? uploads_time(left->offline_since, since) : "");
@@ -88,7 +87,7 @@ static int sync_status(const char *path, const char *resolved, const struct uplo
 
 	if (left->failed)
 		uploads_say_failed("sync", path, resolved);
-	if (left->pending || left->counting)
+	if (left->pending)
 		return cli_fail("sync", path, "%s; the mount goes on with it",
 			describe_left(left, buf, sizeof(buf)));
 	return left->failed ? EXIT_FAILED : 0;
@@ -128,7 +127,7 @@ int cmd_sync(int argc, char **argv)
 	char *resolved = cli_mountpoint("sync", path);
 	if (!resolved)
 		return EXIT_FAILED;
-	int rc = uploads_wait("sync", resolved, timeout, true, &left);
+	int rc = uploads_wait("sync", resolved, timeout, true, false, &left);
 	int why = may_not_ask(rc) ? rc : 0;
 	if (rc == -EOPNOTSUPP || why)
 		rc = mountpoint_sync(resolved);
@@ -210,13 +209,14 @@ static int wait_for_uploads(const char *path, const char *resolved, double timeo
 	bool given = timeout >= 0;
 	struct uploads left = {0};
 	char buf[256];
-	int rc = uploads_wait("umount", resolved, given ? timeout : UMOUNT_TIMEOUT, given, &left);
+	int rc = uploads_wait(
+		"umount", resolved, given ? timeout : UMOUNT_TIMEOUT, given, true, &left);
 
 	if (rc)
 		return rc;
 	if (left.failed)
 		uploads_say_failed("umount", path, resolved);
-	if (left.pending || left.counting)
+	if (left.pending)
 		fprintf(stderr,
 			"kvfs: umount: %s: %s; what is left is in the journal, and the next mount "
 			"goes on with it\n",

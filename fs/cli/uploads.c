@@ -32,7 +32,8 @@ void uploads_read(const char *status, struct uploads *out)
 
 	*out = (struct uploads){
 		.remote = status_value(status, "uploads_pending", 0, value, sizeof(value)),
-		.counting = number(status, "uploads_counting") != 0,
+		.last = (uint64_t)number(status, "uploads_last"),
+		.done = (uint64_t)number(status, "uploads_done"),
 		.pending = (uint64_t)number(status, "uploads_pending"),
 		.open = (uint64_t)number(status, "uploads_open"),
 		.failed = (uint64_t)number(status, "uploads_failed"),
@@ -113,6 +114,7 @@ static int64_t now_ms(void)
 struct waiting {
 	const char *command;
 	bool terminal, shown, said;
+	uint64_t upto; /* the change that is waited for; 0: every one there will be */
 	uint64_t most, last; /* pending: the highest and the last number */
 	int64_t moved; /* when it last changed */
 	int64_t asked;
@@ -177,7 +179,7 @@ static int look(struct waiting *w, const char *resolved, struct uploads *u)
 	if (!status)
 		return -errno;
 	uploads_read(status, u);
-	bool done = !u->counting && !u->pending;
+	bool done = !u->pending || (w->upto && u->done >= w->upto);
 	if (u->pending > w->most)
 		w->most = u->pending;
 	if (u->pending != w->last)
@@ -204,7 +206,7 @@ static void ask_again(struct waiting *w, const char *resolved)
 	mountpoint_control(resolved, "upload");
 }
 
-int uploads_wait(const char *command, const char *resolved, double timeout, bool patient,
+int uploads_wait(const char *command, const char *resolved, double timeout, bool patient, bool all,
 	struct uploads *left)
 {
 	struct waiting w = {.command = command, .terminal = isatty(STDERR_FILENO)};
@@ -213,8 +215,12 @@ int uploads_wait(const char *command, const char *resolved, double timeout, bool
 	if (rc)
 		return rc;
 	char *status = mountpoint_status(resolved);
-	if (status)
+	if (status) {
 		status_value(status, "last_error", 0, w.error, sizeof(w.error));
+		uploads_read(status, left);
+		if (!all)
+			w.upto = left->last;
+	}
 	free(status);
 	int64_t began = w.moved = w.asked = now_ms();
 	while ((rc = look(&w, resolved, left)) == 0) {
@@ -229,5 +235,7 @@ int uploads_wait(const char *command, const char *resolved, double timeout, bool
 		wait = wait * 2 < LOOK_LAST_MS ? wait * 2 : LOOK_LAST_MS;
 	}
 	clear_line(&w);
+	if (rc == 1) /* what came later is not what was asked for */
+		left->pending = 0;
 	return rc < 0 ? rc : 0;
 }

@@ -11,7 +11,7 @@ enum { UPLOADS_FAILED_SHOWN = 20 };
 
 struct uploads {
 	bool remote; /* the mount has a remote store */
-	bool counting; /* the numbers may be too low: they are being counted */
+	uint64_t last, done; /* numbers: of the last change, and up to which all are uploaded */
 	uint64_t pending; /* changes that wait or are under way */
 	uint64_t open; /* of these, what is open for writing, and waits for that to end */
 	uint64_t failed; /* changes that are not tried again by themselves */
@@ -32,10 +32,10 @@ bool uploads_failed(const char *status, unsigned skip, struct failed_upload *out
 /* Asks for uploads at once, and waits until none is left but failed ones, for at most `timeout`
  * seconds (negative: for ever). Shows on standard error how it goes on, where that is a terminal,
  * and says there once what it waits for, where nothing goes on. `patient`: also while the remote
- * store does not answer. *left: what is left. 0; -EOPNOTSUPP: the mount has no remote store;
+ * store does not answer. `all`: also what is changed meanwhile. *left: what is left. 0; -EOPNOTSUPP: the mount has no remote store;
  * -EROFS, -EACCES, -ENOTCONN, ...: it cannot be asked. Everything is durable on this machine unless
  * it fails. */
-int uploads_wait(const char *command, const char *resolved, double timeout, bool patient,
+int uploads_wait(const char *command, const char *resolved, double timeout, bool patient, bool all,
 	struct uploads *left);
 
 /* Prints a line on standard error for each failed upload, and what can be done. */

@@ -106,9 +106,9 @@ int fs_control(struct fs *fs, struct node *n, enum control what);
 
 /* Waits until everything done so far is durable. */
 int fs_sync(struct fs *fs);
-/* The same for who asks for the whole mount: files that were closed, of which the kernel is yet to
- * say so, are stored first. */
-int fs_sync_all(struct fs *fs);
+/* The same for who asks for the whole mount by fsync: files that were closed, of which the kernel is
+ * yet to say so, are stored first. `g`: see store_ops.sync_entry; NULL: nobody gives up. */
+int fs_sync_all(struct fs *fs, const struct given_up *g);
 
 /* Says in the log why `name` in a directory, or the node itself (NULL), got `rc`, where that is for its
  * name or its size. A few lines in some seconds at most. */
@@ -213,8 +213,9 @@ int fs_write(
 /* A descriptor was closed, by thread `pid`: what was written through the handle becomes the key's
  * value, unless the thread that opened it has it open still (handle.h). */
 int fs_flush(struct fs *fs, struct handle *h, uint32_t pid);
-/* fsync: what was written through the handle becomes the key's value, and all is durable. */
-int fs_fsync(struct fs *fs, struct handle *h);
+/* fsync: what was written through the handle becomes the key's value, and is durable. `g`: as
+ * above. */
+int fs_fsync(struct fs *fs, struct handle *h, const struct given_up *g);
 /* After a change of the content through the handle: with -o sync it is durable when this returns. */
 int fs_settle_write(struct fs *fs, struct handle *h);
 /* What could not be stored is not the file's content any more: the kernel is to forget what it has of

@@ -281,13 +281,24 @@ static int refused(struct fs *fs, struct node *n)
 	return l.failed ? -EIO : 0;
 }
 
-int fs_fsync(struct fs *fs, struct handle *h)
+/* What has no key any more is nowhere to be stored. */
+static int sync_node(struct fs *fs, struct node *n, const struct given_up *g)
+{
+	const struct store_ops *ops = fs->st->ops;
+	struct node_id id;
+
+	if (!ops->sync_entry || fs->opt.readonly || node_get_id(&fs->nodes, n, &id))
+		return fs_sync(fs);
+	return ops->sync_entry(fs->st, &id.id, g);
+}
+
+int fs_fsync(struct fs *fs, struct handle *h, const struct given_up *g)
 {
 	int rc = is_unpublished(h) ? publish(fs, h->node, h) : 0;
 
 	if (rc)
 		return rc;
-	rc = fs_sync(fs);
+	rc = sync_node(fs, h->node, g);
 	if (rc)
 		return is_durable(fs, h->node) ? 0 : rc;
 	return refused(fs, h->node);
@@ -295,7 +306,7 @@ int fs_fsync(struct fs *fs, struct handle *h)
 
 int fs_settle_write(struct fs *fs, struct handle *h)
 {
-	return fs->opt.sync ? fs_fsync(fs, h) : 0;
+	return fs->opt.sync ? fs_fsync(fs, h, NULL) : 0;
 }
 
 struct publishing {
@@ -317,14 +328,16 @@ static void publish_closed(void *arg, struct node *n)
 	file_drop(p->fs, n, false);
 }
 
-int fs_sync_all(struct fs *fs)
+int fs_sync_all(struct fs *fs, const struct given_up *g)
 {
+	const struct store_ops *ops = fs->st->ops;
 	struct publishing p = {.fs = fs};
 	int rc = atomic_load(&fs->writers) ? node_each(&fs->nodes, publish_closed, &p) : 0;
 
 	if (!rc)
 		rc = p.rc;
-	int synced = fs_sync(fs);
+	int synced = ops->sync_entry && !fs->opt.readonly ? ops->sync_entry(fs->st, NULL, g)
+							  : fs_sync(fs);
 	return rc ? rc : synced;
 }
 

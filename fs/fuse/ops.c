@@ -31,6 +31,16 @@ struct fs_caller ops_caller(fuse_req_t req)
 	return (struct fs_caller){.uid = ctx->uid, .gid = ctx->gid, .pid = (uint32_t)ctx->pid};
 }
 
+static bool is_interrupted(void *arg)
+{
+	return fuse_req_interrupted(arg);
+}
+
+struct given_up ops_given_up(fuse_req_t req)
+{
+	return (struct given_up){is_interrupted, req};
+}
+
 struct fuse_entry_param ops_entry(struct fs *fs, struct node *n, const struct fs_attr *attr)
 {
 	return (struct fuse_entry_param){

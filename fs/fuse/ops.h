@@ -32,6 +32,8 @@ fuse_ino_t ops_ino(struct fs *fs, const struct node *n);
 struct mounted *ops_mounted(fuse_req_t req);
 struct fs *ops_fs(fuse_req_t req);
 struct fs_caller ops_caller(fuse_req_t req);
+/* Says whether the caller was interrupted. For as long as the request is not replied to. */
+struct given_up ops_given_up(fuse_req_t req);
 struct fuse_entry_param ops_entry(struct fs *fs, struct node *n, const struct fs_attr *attr);
 
 /* ops_dir.c */

@@ -241,5 +241,7 @@ void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	fuse_reply_err(req, -fs_sync_all(ops_fs(req)));
+	struct given_up g = ops_given_up(req);
+
+	fuse_reply_err(req, -fs_sync_all(ops_fs(req), &g));
 }

@@ -159,7 +159,9 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 {
 	struct fs *fs = ops_fs(req);
 
-	fuse_reply_err(req, -fs_fsync(fs, ops_handle(fi)));
+	struct given_up g = ops_given_up(req);
+
+	fuse_reply_err(req, -fs_fsync(fs, ops_handle(fi), &g));
 }
 
 void op_fallocate(

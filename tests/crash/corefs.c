@@ -141,7 +141,7 @@ static int write_all(struct corefs *c, struct handle *h, const struct op *op, si
 /* As a close does, after an fsync where that is wanted. */
 static int close_handle(struct corefs *c, struct handle *h, bool sync)
 {
-	int rc = sync ? fs_fsync(c->fs, h) : 0;
+	int rc = sync ? fs_fsync(c->fs, h, NULL) : 0;
 	int flushed = fs_flush(c->fs, h, 0);
 
 	fs_release_file(c->fs, h);

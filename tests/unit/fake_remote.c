@@ -84,7 +84,10 @@ static void items_put(struct fake_items *items, const char *ns, const char *key,
 	if (found) {
 		item_clear(&items->list[at]);
 	} else {
-		items->list = realloc(items->list, (items->n + 1) * sizeof(items->list[0]));
+		if (items->n == items->cap) {
+			items->cap = items->cap ? 2 * items->cap : 64;
+			items->list = realloc(items->list, items->cap * sizeof(items->list[0]));
+		}
 		if (!items->list)
 			abort();
 		memmove(&items->list[at + 1], &items->list[at],

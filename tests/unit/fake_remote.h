@@ -23,7 +23,7 @@ struct fake_item {
 
 struct fake_items {
 	struct fake_item *list; /* sorted */
-	size_t n;
+	size_t n, cap;
 };
 
 struct fake {

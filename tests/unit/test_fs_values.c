@@ -28,7 +28,7 @@ static void test_store_sees_whole_values(void **state)
 	assert_int_equal(attr.st.st_size, 4);
 	assert_string_equal(list(&e, ""), "k");
 	assert_int_equal(fs_write(e.fs, h, 4, " whole", 6, false), 0);
-	assert_int_equal(fs_fsync(e.fs, h), 0);
+	assert_int_equal(fs_fsync(e.fs, h, NULL), 0);
 	fs_release_file(e.fs, h);
 	fs_forget(e.fs, n, 1);
 	assert_string_equal(read_file(&e, "k"), "half whole");
@@ -223,7 +223,7 @@ static void test_release_publishes_only_its_own(void **state)
 	fs_release_file(e.fs, first);
 	assert_string_equal(stored(&e, "k"), "first");
 	assert_int_equal(fs_write(e.fs, second, 0, "sec", 3, false), 0);
-	assert_int_equal(fs_fsync(e.fs, reader), 0);
+	assert_int_equal(fs_fsync(e.fs, reader, NULL), 0);
 	assert_int_equal(fs_flush(e.fs, reader, 0), 0);
 	fs_release_file(e.fs, reader);
 	assert_string_equal(stored(&e, "k"), "first");
@@ -249,7 +249,7 @@ static void test_close_publishes_what_was_mapped(void **state)
 	assert_int_equal(fs_open_file(e.fs, n, true, false, 0, &mapping), 0);
 	assert_int_equal(fs_open_file(e.fs, n, true, false, 0, &other), 0);
 	assert_int_equal(fs_write(e.fs, other, 0, "new", 3, true), 0);
-	assert_int_equal(fs_fsync(e.fs, mapping), 0);
+	assert_int_equal(fs_fsync(e.fs, mapping, NULL), 0);
 	assert_string_equal(stored(&e, "k"), "new");
 	fs_release_file(e.fs, mapping);
 	fs_release_file(e.fs, other);
@@ -276,11 +276,11 @@ static void test_writer_publishes_what_was_truncated(void **state)
 		assert_int_equal(walk(&e, "k", &n, &attr), 0);
 		assert_int_equal(fs_open_file(e.fs, n, true, false, 0, &writer), 0);
 		assert_int_equal(fs_write(e.fs, writer, 0, "written", 7, false), 0);
-		assert_int_equal(fs_fsync(e.fs, writer), 0);
+		assert_int_equal(fs_fsync(e.fs, writer, NULL), 0);
 		assert_string_equal(stored(&e, "k"), "written");
 		assert_int_equal(fs_setattr(e.fs, n, &sizes[i % 2], FS_SET_SIZE, NULL, &attr), 0);
 		if (i < 2)
-			assert_int_equal(fs_fsync(e.fs, writer), 0);
+			assert_int_equal(fs_fsync(e.fs, writer, NULL), 0);
 		assert_string_equal(stored(&e, "k"), want);
 		fs_release_file(e.fs, writer);
 		fs_forget(e.fs, n, 1);

@@ -57,7 +57,7 @@ static void test_info(void **state)
 
 static void test_journal_entry(void **state)
 {
-	struct journal j = {JOURNAL_REMOVE, true, false, true, 1ULL << 63, 7, -8, 9, 10, -EFBIG};
+	struct journal j = {JOURNAL_REMOVE, true, false, true, 1ULL << 63, 6, 7, -8, 9, 10, -EFBIG};
 	unsigned char bytes[JOURNAL_SIZE + 1];
 	struct journal got;
 
@@ -65,7 +65,8 @@ static void test_journal_entry(void **state)
 	assert_int_equal(journal_unpack(bytes, JOURNAL_SIZE, &got), 0);
 	assert_int_equal(got.op, JOURNAL_REMOVE);
 	assert_true(got.remote_has && got.failed && !got.base_known);
-	assert_true(got.seq == j.seq && got.changed == 7 && got.not_before == -8 && got.base == 9);
+	assert_true(got.seq == j.seq && got.first == 6 && got.changed == 7 &&
+		got.not_before == -8 && got.base == 9);
 	assert_int_equal(got.tries, 10);
 	assert_int_equal(got.error, -EFBIG);
 	for (size_t n = 0; n <= JOURNAL_SIZE + 1; n++)
@@ -78,6 +79,13 @@ static void test_journal_entry(void **state)
 	bytes[1] = JOURNAL_PUT;
 	bytes[0] ^= 0x80;
 	assert_int_equal(journal_unpack(bytes, JOURNAL_SIZE, &got), -EBADMSG);
+	/* Of the first version, which had not the second number. */
+	bytes[0] = 1;
+	memmove(bytes + 11, bytes + 19, JOURNAL_SIZE - 19);
+	assert_int_equal(journal_unpack(bytes, JOURNAL_SIZE, &got), -EBADMSG);
+	assert_int_equal(journal_unpack(bytes, JOURNAL_SIZE - 8, &got), 0);
+	assert_true(got.seq == j.seq && got.first == j.seq && got.changed == 7);
+	assert_int_equal(got.error, -EFBIG);
 }
 
 /* --- questions ---------------------------------------------------------------------------------- */

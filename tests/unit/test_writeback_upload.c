@@ -2,6 +2,9 @@
  * test_writeback_upload.c - what is taken to the remote store, when, and what becomes of it.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -215,9 +218,178 @@ static void test_sync_of_what_is_open(void **state)
 	k->st->is_written = always;
 	wbk_watch(k);
 	wbk_put(k, "a", "1");
-	assert_int_equal(k->st->ops->sync(k->st, UINT64_MAX), 0);
+	struct entry_id id = wbk_key(k, "a");
+	assert_int_equal(k->st->ops->sync_entry(k->st, &id, NULL), 0);
 	assert_string_equal(fake_value(&k->remote, "a"), "1");
 	k->st->ops->watch(k->st, NULL, NULL);
+}
+
+static int control(struct wbk *k, enum control what, enum entry_kind kind, const char *bytes)
+{
+	struct entry_id id = wbk_key(k, bytes);
+
+	id.kind = kind;
+	return k->st->ops->control(k->st, what, &id);
+}
+
+static int control_all(struct wbk *k, enum control what)
+{
+	struct entry_id all = {.kind = ENTRY_DIR, .bytes = (const void *)""};
+
+	return k->st->ops->control(k->st, what, &all);
+}
+
+static void put_many(struct wbk *k, char letter, int from, int n)
+{
+	char key[32];
+
+	for (int i = from; i < from + n; i++) {
+		snprintf(key, sizeof(key), "%c%05d", letter, i);
+		wbk_put(k, key, "v");
+	}
+}
+
+/* --- what failed ---------------------------------------------------------------------------------- */
+
+/* Of many, one is not carried out: it alone is sent again, later and later. */
+static void test_one_of_many(void **state)
+{
+	struct wbk *k = *state;
+	struct journal j;
+
+	put_many(k, 'k', 0, 50);
+	k->remote.refused = "k00007";
+	k->remote.refusal = -EAGAIN;
+	wbk_upload(k);
+	assert_int_equal(atomic_load(&k->wb->pending), 1);
+	assert_string_equal(wbk_state(k, "k00007"), "pending");
+	asked(k);
+	for (int wait = 1; wait < 200; wait *= 2) {
+		assert_true(wbk_journal(k, "k00007", &j));
+		assert_in_range(j.not_before - clock_now(), 0, 60LL * CLOCK_SECOND);
+		wbk_advance((double)(j.not_before - clock_now()) / CLOCK_SECOND + 0.001);
+		wbk_pass(k);
+		assert_string_equal(asked(k), "put k00007");
+	}
+	k->remote.refused = NULL;
+	wbk_advance(61);
+	wbk_pass(k);
+	assert_int_equal(atomic_load(&k->wb->pending), 0);
+}
+
+static void fail_all(struct wbk *k)
+{
+	static const char *const keys[] = {"a", "d/a", "d/b", "d", "e/a"};
+
+	for (size_t i = 0; i < 5; i++) {
+		wbk_put(k, keys[i], "mine");
+		k->remote.refused = keys[i];
+		k->remote.refusal = -EFBIG;
+		wbk_upload(k);
+		assert_string_equal(wbk_state(k, keys[i]), journal_reason(-EFBIG));
+	}
+	k->remote.refused = NULL;
+	asked(k);
+	assert_int_equal(atomic_load(&k->wb->failed), 5);
+}
+
+static void test_retry(void **state)
+{
+	struct wbk *k = *state;
+
+	assert_int_equal(control_all(k, CONTROL_RETRY), 0); /* there is nothing */
+	fail_all(k);
+	wbk_upload(k);
+	assert_string_equal(asked(k), ""); /* not by itself */
+	assert_int_equal(control(k, CONTROL_RETRY, ENTRY_KEY, "d"), 0);
+	wbk_advance(2);
+	wbk_pass(k);
+	assert_string_equal(asked(k), "put d");
+	assert_int_equal(control(k, CONTROL_RETRY, ENTRY_KEY, "none"), 0);
+	wbk_pass(k);
+	assert_string_equal(asked(k), "");
+	assert_int_equal(control(k, CONTROL_RETRY, ENTRY_DIR, "d/"), 0);
+	wbk_pass(k);
+	assert_string_equal(asked(k), "put d/a d/b");
+	assert_int_equal(atomic_load(&k->wb->failed), 2);
+	assert_int_equal(control_all(k, CONTROL_RETRY), 0);
+	wbk_pass(k);
+	assert_string_equal(asked(k), "put a e/a");
+	assert_int_equal(atomic_load(&k->wb->pending), 0);
+}
+
+static void test_drop(void **state)
+{
+	struct wbk *k = *state;
+
+	fake_put(&k->remote, "d/a", "theirs");
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_int_equal(control_all(k, CONTROL_DROP), 0);
+	fail_all(k);
+	wbk_put(k, "good", "1");
+	assert_int_equal(control(k, CONTROL_DROP, ENTRY_KEY, "good"), 0); /* it has not failed */
+	assert_string_equal(wbk_shown(k, "good"), "1");
+	assert_int_equal(control(k, CONTROL_DROP, ENTRY_KEY, "d"), 0);
+	assert_string_equal(wbk_shown(k, "d"), "-");
+	assert_string_equal(wbk_shown(k, "d/b"), "mine");
+	assert_int_equal(control(k, CONTROL_DROP, ENTRY_DIR, "d/"), 0);
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_int_equal(wbk_value(k, "d/a"), 0);
+	assert_string_equal(wbk_shown(k, "d/a"), "theirs");
+	assert_string_equal(wbk_shown(k, "d/b"), "-");
+	assert_int_equal(atomic_load(&k->wb->failed), 2);
+	assert_int_equal(control_all(k, CONTROL_DROP), 0);
+	assert_int_equal(atomic_load(&k->wb->failed), 0);
+	assert_int_equal(atomic_load(&k->wb->pending), 1);
+	wbk_upload(k);
+	assert_int_equal(k->remote.now.n, 2);
+}
+
+/* The removal of what has a new name goes after the value, whatever happens. */
+static void test_renamed(void **state)
+{
+	struct wbk *k = *state;
+	struct record rec = {.mode = 0100644, .ino = 7};
+	struct change group[] = {
+		{.op = CHANGE_PUT, .id = wbk_key(k, "new"), .rec = &rec},
+		{.op = CHANGE_REMOVE, .id = wbk_key(k, "old")},
+	};
+
+	fake_put(&k->remote, "old", "v");
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_int_equal(blob_new_copy(k->st->blobs, "v", 1, &group[0].value), 0);
+	assert_int_equal(k->st->ops->apply(k->st, group, 2, NULL), 0);
+	blob_unref(group[0].value);
+	k->remote.refused = "new";
+	k->remote.refusal = -EAGAIN;
+	asked(k);
+	wbk_upload(k);
+	wbk_pass(k);
+	assert_string_equal(fake_value(&k->remote, "old"), "v");
+	k->remote.refused = NULL;
+	wbk_upload(k);
+	assert_string_equal(fake_value(&k->remote, "new"), "v");
+	assert_null(fake_find(&k->remote, "old"));
+	assert_int_equal(atomic_load(&k->wb->pending), 0);
+}
+
+/* The end of the mount is no failure. */
+static void test_cancelled(void **state)
+{
+	struct wbk *k = *state;
+	struct journal j;
+
+	wbk_put(k, "a", "1");
+	k->remote.fail = -ECANCELED;
+	wbk_upload(k);
+	assert_true(wbk_journal(k, "a", &j));
+	assert_int_equal(j.tries, 0);
+	assert_int_equal(j.error, 0);
+	assert_true(j.remote_has); /* it may be there */
+	k->remote.fail = 0;
+	wbk_reopen(k);
+	wbk_upload(k);
+	assert_string_equal(fake_value(&k->remote, "a"), "1");
 }
 
 int main(void)
@@ -234,6 +406,11 @@ int main(void)
 		wbk_test(test_attributes_of_what_has_gone),
 		wbk_test(test_conflicts),
 		wbk_test(test_sync_of_what_is_open),
+		wbk_test(test_one_of_many),
+		wbk_test(test_retry),
+		wbk_test(test_drop),
+		wbk_test(test_renamed),
+		wbk_test(test_cancelled),
 	};
 
 	return wbk_run("write-back uploads", tests, sizeof(tests) / sizeof(tests[0]));

@@ -357,7 +357,7 @@ const char *wbk_state(struct wbk *k, const char *key)
 
 int64_t wbk_pass(struct wbk *k)
 {
-	return wb_upload_pass(k->wb, false, false);
+	return wb_upload_pass(k->wb);
 }
 
 void wbk_upload(struct wbk *k)
