@@ -231,7 +231,7 @@ void wb_evict(struct writeback *wb)
 	bool more = true;
 
 	/* While nobody answers, nothing that is here can be got again. */
-	if (!wb->opt.cache_size || atomic_load(&wb->offline_since) ||
+	if (!wb->opt.cache_size || atomic_load(&wb->offline_since) || atomic_load(&wb->moving) ||
 		atomic_load(&wb->tree_until) > clock_now())
 		return;
 	if (atomic_load(&wb->counted) && atomic_load(&wb->kept) <= wb->opt.cache_size)

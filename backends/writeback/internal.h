@@ -8,6 +8,7 @@
  *   merge.c      what the answers change here            evict.c       making room
  *   upload.c     taking changes to the remote store      collect.c     what is to be sent next
  *   results.c    what became of it                       conflict.c    keeping what others wrote
+ *   move.c       moving directories
  *   waiting.c    who waits for uploads                   recent.c      one write a second of a key
  *   notify.c     telling the filesystem
  */
@@ -92,6 +93,7 @@ struct writeback {
 	_Atomic uint64_t opened_seq; /* of the last change of an earlier process, or less */
 	int64_t opened;
 	_Atomic uint64_t pending, failed; /* entries of the journals; changed under book */
+	atomic_int moving; /* directories that are being moved: their values stay */
 	/* The uploader's own: */
 	struct recent *recent;
 	int64_t credit; /* requests that may go at once: upload.c */
@@ -159,8 +161,16 @@ bool wb_is_fresh(struct writeback *wb, const struct info *i, bool journaled, int
 
 /* apply.c */
 int wb_apply(struct store *base, const struct change *changes, size_t n, uint64_t *seq);
+/* Under `book`. *journals: something is to be uploaded, which the uploader is to be told. */
+int wb_apply_group(struct writeback *wb, const struct change *changes, size_t n, bool *journals);
+
+/* move.c */
 int wb_move_tree(struct store *base, const struct entry_id *from, const struct entry_id *to,
 	bool exchange, int64_t now);
+/* Goes on with what was being moved when the last mount ended. */
+int wb_moves_resume(struct writeback *wb);
+
+/* apply.c */
 /* The change that gives a key of ours its record with `info`; *memory is to be freed after. */
 int wb_put_change(const struct entry_id *id, const struct record *rec, const struct info *info,
 	struct blob *value, struct change *out, struct record *joined, void **memory);

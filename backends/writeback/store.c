@@ -390,6 +390,8 @@ int writeback_open(struct store *local, struct remote *remote, const struct writ
 	int rc = o->local_globs && !wb->globs ? -ENOMEM : wb_notify_start(wb);
 	if (!rc)
 		rc = wb_namespaces_open(wb, only, ns, why, why_cap);
+	if (!rc)
+		rc = wb_moves_resume(wb);
 	if (rc) {
 		if (!*why)
 			snprintf(why, why_cap, "%s", strerror(-rc));

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "backends/base/clock.h"
+#include "backends/base/thread.h"
 #include "backends/writeback/parcel.h"
 
 static const int64_t LOOK_EVERY = CLOCK_SECOND / 10; /* whether the caller has given up */
@@ -193,6 +194,7 @@ static int wait_for(struct writeback *wb, struct waiter *w, const struct given_u
 {
 	int rc, error = 0;
 
+	thread_waits();
 	enlist(wb, w);
 	/* An attempt may have failed although a later one, or none, is needed: that is looked at
 	 * once more. */
