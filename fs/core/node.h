@@ -45,8 +45,7 @@ struct node {
 	uint32_t dirs_epoch; /* if it was counted in this epoch (core.h), */
 	uint32_t added, added_max; /* and no more files than this have been put into it */
 	uint64_t stored; /* fs.stores, when the store was last given its content */
-	_Atomic int64_t
-		content_at; /* behind a cache: what content it was that was opened last */
+	_Atomic int64_t content_at; /* behind a cache: what content it was that was opened last */
 	_Atomic uint32_t looked_by; /* of a directory: the thread that last found a name in it */
 	bool negatives; /* the kernel may know of names that are absent here */
 	bool moving; /* it is in a struct node_moves */

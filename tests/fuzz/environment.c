@@ -457,7 +457,7 @@ void environment_use(void)
 	remove_expired(st, INT64_C(2000000000) * 1000000000);
 	make_something(&u, fs_root(u.fs));
 	change_all(&u, fs_root(u.fs), true);
-	fs_sync_all(u.fs);
+	fs_sync_all(u.fs, NULL);
 	u.left = ENTRIES_MAX;
 	look_at(&u, fs_root(u.fs), 0);
 	int rc = fs_close(u.fs);

@@ -17,7 +17,9 @@ static const char *asked(struct wbk *k)
 
 static void test_info(void **state)
 {
-	struct info info = {true, true, true, true, true, true, 1ULL << 40, UINT64_MAX, 5, -6, INT64_MAX}, got;
+	struct info info = {true, true, true, true, true, true, 1ULL << 40, UINT64_MAX, 5, -6,
+			    INT64_MAX},
+		    got;
 	struct record rec = {0}, bare = {0};
 	unsigned char *list, *attribute;
 	size_t len;
@@ -38,7 +40,8 @@ static void test_info(void **state)
 	}
 	struct record whole = {.xattrs = list, .xattrs_len = joined};
 	info_split(&whole, &got);
-	assert_true(got.cached && got.sized && got.local && got.marked && got.alone && got.confirmed);
+	assert_true(
+		got.cached && got.sized && got.local && got.marked && got.alone && got.confirmed);
 	assert_int_equal(got.hash, info.hash);
 	assert_int_equal(got.seen, 5);
 	assert_int_equal(got.read, -6);
