@@ -88,9 +88,9 @@ def explanations(result):
 def text(result):
     s, m = result["sizes"], result["machine"]
     lines = [
-        f"Medians of {result['rounds']} interleaved rounds, Linux {m['kernel']}, {m['cpus']} "
-        f"processors, load {m['load'][0]:.1f}. xN: kvfs's time divided by this one's (below 1: kvfs "
-        "is faster).",
+        f"Medians of {result['rounds']} interleaved rounds, Linux {m['kernel']}, "
+        f"{m['cpus']} processor{'s' if m['cpus'] > 1 else ''}, load {m['load'][0]:.1f}. "
+        "xN: kvfs's time divided by this one's (below 1: kvfs is faster).",
         f"{s['files']} files of 1 KiB in {s['dirs']} directories, {s['some']} of them rewritten, "
         f"renamed, given attributes; {s['large']} MiB; {s['fsyncs']} fsyncs; {s['parallel']} files in "
         f"parallel; a directory of {s['list']}; mounts of {s['root']} and {s['million']} keys.",

@@ -195,7 +195,7 @@ class Bench:
         explain = {s.removeprefix("step_"): " ".join(getattr(c, s).__doc__.split())
                    for c in self.scenarios for s in c.steps()}
         return {
-            "machine": {"kernel": platform.release(), "cpus": os.cpu_count(),
+            "machine": {"kernel": platform.release(), "cpus": len(os.sched_getaffinity(0)),
                         "load": os.getloadavg()},
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "sizes": vars(self.sizes), "rounds": self.args.rounds, "whole": not self.interrupted,
@@ -217,6 +217,8 @@ def arguments():
     p.add_argument("--json", metavar="FILE", help="the result (build/bench.json, build/counts.json)")
     p.add_argument("--rounds", type=int, help="default 5; 3 with --quick")
     p.add_argument("--peers", metavar="NAMES", help="only these, e.g. disk,kvfs,bindfs")
+    p.add_argument("--one-core", action="store_true",
+                   help="everything on one processor, so that none has to be woken")
     p.add_argument("--dir", default="build", help="a folder on the disk to measure (build)")
     p.add_argument("--build", default="build/bench", help=argparse.SUPPRESS)
     p.add_argument("names", nargs="*", metavar="WORKLOAD",
@@ -266,6 +268,8 @@ def main():
         signal.signal(s, interrupted)
     if os.geteuid() == 0:
         peers.own_namespace()
+    if args.one_core:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     folder = tempfile.mkdtemp(prefix="bench-", dir=os.path.abspath(args.dir))
     try:
         result = counts.counts(args, folder) if args.counts else bench(args, folder)
