@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -30,8 +31,14 @@ enum {
 	TICK_MS = 2, /* a request that takes longer than one or two of these gives its place away */
 	PRESSED_LEAST = 4, /* reasons for one more worker in a tick */
 	QUIET_TICKS = 20, /* without them one fewer will do */
+	CROWD_TICKS = 32, /* after so many the watch looks whether processors are fought for */
+	CROWD_LOOKS = 3, /* in a row that must have found it so */
+	CROWD_EACH = 3, /* threads that would run, for each processor */
+	CROWD_WORKERS = 4, /* one alone would get one thread's share of the time */
 	IDLE_TICKS = 50, /* without requests the watch goes to sleep */
 	PUSHED_NS = 20 * 1000, /* away from this processor: others need it */
+	CROWDED_LEAST_MS = 50, /* so long it is left to them */
+	CROWDED_MOST_MS = 3200, /* when that happens again and again */
 	SLOW_NS = 100 * 1000, /* such a request has waited for something */
 	QUEUED_LONG = 64, /* requests in a row, each there before the last was answered */
 };
@@ -46,14 +53,17 @@ struct worker {
 	_Atomic unsigned turn; /* counts requests */
 	unsigned turn_seen; /* by the watch, on its last tick */
 	struct pace pace;
-	int64_t answered; /* when; 0: others may have answered since */
+	int64_t answered, took; /* the last request: when, how long; 0: others may have since */
 	unsigned queued; /* in a row */
+	int64_t crowded_until; /* no looking out */
+	unsigned crowded_ms; /* how long it was the last time */
 };
 
 struct loop {
 	struct fuse_session *se;
 	bool eager; /* may spend time on looking out */
 	int busy_max; /* workers without one that waits */
+	int cores;
 	struct wakeful wakeful;
 	struct lock lock;
 	pthread_cond_t unparked, changed;
@@ -63,6 +73,7 @@ struct loop {
 	int workers, left; /* started, ended */
 	int error;
 	bool stopping;
+	unsigned ticks, crowded; /* the watch's */
 	_Atomic bool watching; /* false: the watch sleeps until somebody works */
 	_Atomic unsigned pressed; /* reasons for more workers, since the last look */
 	struct worker worker[WORKERS_MAX];
@@ -172,19 +183,36 @@ static bool is_there(struct loop *l, int ms)
 	return poll(&p, 1, ms) != 0;
 }
 
+/* Others need the processor. Who sleeps in the kernel is given it back sooner than who looks out. */
+static void note_crowd(struct worker *w, int64_t now)
+{
+	unsigned ms = 2 * w->crowded_ms;
+
+	w->crowded_ms = ms < CROWDED_LEAST_MS ? CROWDED_LEAST_MS
+		: ms > CROWDED_MOST_MS        ? CROWDED_MOST_MS
+					      : ms;
+	w->crowded_until = now + (int64_t)w->crowded_ms * (CLOCK_SECOND / 1000);
+}
+
 /* Looks out for the next request. Whether it came, before others needed the processor. */
-static bool look_out(struct loop *l)
+static bool look_out(struct worker *w)
 {
 	int64_t began = now_ns(), now = began, last;
+	bool there;
 
+	if (began < w->crowded_until)
+		return false;
 	do {
 		sched_yield();
-		if (is_there(l, 0))
-			return true;
+		there = is_there(w->loop, 0);
 		last = now;
 		now = now_ns();
-	} while (now - began < PACE_LOOK_OUT_NS && now - last < PUSHED_NS);
-	return false;
+	} while (!there && now - began < PACE_LOOK_OUT_NS && now - last < PUSHED_NS);
+	if (now - last >= PUSHED_NS)
+		note_crowd(w, now);
+	else if (there)
+		w->crowded_ms -= w->crowded_ms / 32;
+	return there;
 }
 
 /* Whether a request is there within PACE_LINGER_US. */
@@ -196,14 +224,29 @@ static bool linger(struct loop *l)
 	return ppoll(&p, 1, &limit, NULL) != 0;
 }
 
+/* Whether a request is there already, and with it, whether more workers would have something to do.
+ * Looks only where that may matter: a look costs as much as a twentieth of a request. */
+static bool is_queued(struct worker *w)
+{
+	struct loop *l = w->loop;
+	bool slow = w->took > SLOW_NS;
+
+	if (!slow && !((l->eager || l->busy_max > 1) && pace_looks_out(&w->pace)))
+		return false;
+	w->queued = is_there(l, 0) ? w->queued + 1 : 0;
+	if (w->queued && (slow || (w->queued >= QUEUED_LONG && l->target < l->busy_max)))
+		atomic_fetch_add(&l->pressed, 1);
+	return w->queued > 0;
+}
+
 /* Before it reads: what is there is read at once, and what is to come soon is looked out for. */
 static void await(struct worker *w)
 {
 	struct loop *l = w->loop;
 
-	if (!l->eager || l->active > 1)
+	if (is_queued(w) || !l->eager || l->active > 1)
 		return;
-	if (pace_looks_out(&w->pace) && look_out(l))
+	if (pace_looks_out(&w->pace) && look_out(w))
 		return;
 	if (wakeful_held(&l->wakeful) && !linger(l))
 		wakeful_release(&l->wakeful);
@@ -235,26 +278,13 @@ static void answer(struct worker *w)
 	fuse_session_process_buf(l->se, &w->buf);
 }
 
-/* Notes whether more workers would have something to do. */
-static void note_pressure(struct worker *w, int64_t took)
-{
-	struct loop *l = w->loop;
-
-	w->queued = is_there(l, 0) ? w->queued + 1 : 0;
-	if (!w->queued)
-		return;
-	if (took > SLOW_NS || (w->queued >= QUEUED_LONG && l->target < l->busy_max))
-		atomic_fetch_add(&l->pressed, 1);
-}
-
 /* One request. False: the worker's end. */
 static bool serve_one(struct worker *w)
 {
 	struct loop *l = w->loop;
 	int running = RUNNING;
 
-	if (!w->queued)
-		await(w);
+	await(w);
 	int rc = fuse_session_receive_buf(l->se, &w->buf);
 	if (rc == -EINTR)
 		return true;
@@ -269,12 +299,12 @@ static bool serve_one(struct worker *w)
 	note_pace(w, began);
 	answer(w);
 	w->answered = now_ns();
+	w->took = w->answered - began;
 	if (!atomic_compare_exchange_strong(&w->state, &running, READING)) {
 		atomic_store(&w->state, READING);
-		w->answered = w->queued = 0;
+		w->answered = w->took = w->queued = 0;
 		return take_place(l);
 	}
-	note_pressure(w, w->answered - began);
 	return !is_one_too_many(l) || take_place(l);
 }
 
@@ -338,10 +368,28 @@ static void sleep_tick(struct loop *l)
 	lock_wait_until(&l->lock, &l->changed, &until);
 }
 
+static bool is_crowded(const struct loop *l)
+{
+	int running = 0;
+	FILE *f = fopen("/proc/loadavg", "re");
+
+	if (!f)
+		return false;
+	bool said = fscanf(f, "%*s %*s %*s %d/", &running) == 1;
+	fclose(f);
+	return said && running > CROWD_EACH * l->cores;
+}
+
 static void adapt(struct loop *l, unsigned *quiet)
 {
 	bool pressed = atomic_exchange(&l->pressed, 0) >= PRESSED_LEAST;
 
+	if (++l->ticks % CROWD_TICKS == 0)
+		l->crowded = is_crowded(l) ? l->crowded + 1 : 0;
+	if (l->crowded >= CROWD_LOOKS) {
+		*quiet = 0;
+		pressed |= l->target < CROWD_WORKERS;
+	}
 	*quiet = pressed ? 0 : *quiet + 1;
 	if (pressed && l->target < WORKERS_MAX / 2)
 		set_target(l, l->target + 1);
@@ -375,7 +423,7 @@ static void watch(struct loop *l)
 		adapt(l, &quiet);
 		if (idle)
 			wakeful_release(&l->wakeful);
-		if (idle >= IDLE_TICKS && l->target == 1 && rest(l, workers))
+		if (idle >= IDLE_TICKS && rest(l, workers))
 			idle = 0;
 		lock_take(&l->lock);
 	}
@@ -403,6 +451,7 @@ struct loop *loop_new(struct fuse_session *se, bool eager)
 	l->se = se;
 	l->eager = eager && cores > 1;
 	l->busy_max = cores / 2;
+	l->cores = cores;
 	l->target = 1;
 	lock_init(&l->lock, LOCK_LOOP);
 	pthread_condattr_init(&monotonic);
