@@ -21,16 +21,15 @@
 /* What is left of an unlinked file. -ESTALE makes the kernel look its name up again. The name of one
  * that was left behind (version.h) leads to another: who comes back all the same has opened it by a
  * descriptor, and may read it. */
-static int open_gone(struct fs *fs, struct node *n, bool writing, uint32_t pid)
+static int open_gone(struct fs *fs, struct node *n, const struct handle *h)
 {
 	lock_take(&fs->nodes.lock);
 	struct gone *g = n->gone;
 	int rc = n->file || (g && g->blob) ? 0 : -ESTALE;
-	if (!rc && g && g->left && (writing || !pid || g->sent_back != pid)) {
-		g->sent_back = pid;
-		rc = -ESTALE;
-	}
+	bool left = g && g->left;
 	lock_drop(&fs->nodes.lock);
+	if (!rc && left && (h->writing || version_send_back(fs, h->opener)))
+		rc = -ESTALE;
 	return rc;
 }
 
@@ -46,7 +45,7 @@ static int open_check(
 	int rc = node_get_id(&fs->nodes, n, &id);
 
 	if (rc)
-		return open_gone(fs, n, h->writing, h->opener);
+		return open_gone(fs, n, h);
 	rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
 	if (rc)
 		return rc;
@@ -105,10 +104,13 @@ int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uin
 		return rc;
 	struct handle *h = handle_new(writing || truncate, pid);
 	rc = h ? open_node(fs, n, h, truncate ? CONTENT_NONE : CONTENT_NEWEST, &f) : -ENOMEM;
-	/* Where it cannot be left behind, it is one file for all who have it open. */
-	if (rc == -ESTALE && fs->st->ops->prepare && !version_leave(fs, n) &&
-		!version_is_left(fs, n))
+	/* Where it cannot be left behind, or others keep replacing it, it is one file for all who
+	 * have it open. */
+	if (rc == -ESTALE && fs->st->ops->prepare && !version_is_left(fs, n) &&
+		(!version_send_back(fs, pid) || !version_leave(fs, n)))
 		rc = open_node(fs, n, h, CONTENT_ANY, &f);
+	if (!rc)
+		version_came_back(fs, pid);
 	if (rc) {
 		free(h);
 		blob_unref(empty);

@@ -27,7 +27,6 @@ struct gone {
 	uint64_t size;
 	struct blob *blob; /* its content; NULL where it was large and nobody had it open */
 	bool left; /* others have replaced its content (version.h) */
-	uint32_t sent_back; /* left: the thread that last opened it and was told to look again */
 };
 
 struct node {

@@ -128,3 +128,15 @@ bool version_is_left(struct fs *fs, struct node *n)
 	lock_drop(&fs->nodes.lock);
 	return left;
 }
+
+bool version_send_back(struct fs *fs, uint32_t pid)
+{
+	return !pid || atomic_exchange(&fs->sent_back[pid % FS_SENT_BACK], pid) != pid;
+}
+
+void version_came_back(struct fs *fs, uint32_t pid)
+{
+	uint32_t who = pid;
+
+	atomic_compare_exchange_strong(&fs->sent_back[pid % FS_SENT_BACK], &who, 0);
+}

@@ -27,6 +27,13 @@ void version_note(struct fs *fs, const struct entry_id *id, struct open_file *f)
  * tells the kernel is foreign.c. Without locks. */
 bool version_leave(struct fs *fs, struct node *n);
 
+/* Thread `pid` has opened an older version by its name, and is to look the name up again: true. Where it
+ * has been told so already, and what the name led to then is an older one by now too, or it was not by a
+ * name, it gets what it has found: false. The kernel looks up once more only. */
+bool version_send_back(struct fs *fs, uint32_t pid);
+/* It has opened something. */
+void version_came_back(struct fs *fs, uint32_t pid);
+
 /* Whether the node was left behind. */
 bool version_is_left(struct fs *fs, struct node *n);
 

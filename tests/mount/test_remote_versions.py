@@ -198,7 +198,11 @@ class Versions(RemoteTest):
         def reader():
             last = 0
             while not ended.is_set():
-                value = read(m / "a")
+                try:
+                    value = read(m / "a")
+                except OSError as e:
+                    problems.append(e)
+                    return
                 number = int(value[:4])
                 if value != b"%04d" % number * (size - number % 5 * PAGE // 2) or number < last:
                     problems.append((number, last, len(value)))
