@@ -160,7 +160,8 @@ int wb_note_absent(struct writeback *wb, struct wb_ns *ns, const struct entry_id
 	return put_numbers(wb, &id, when, pinned, ABSENT_SIZE);
 }
 
-/* Makes the entries of a bookkeeping namespace that begin with `prefix` old. */
+/* Makes the entries of a bookkeeping namespace that begin with `prefix` old. Own removals stay: that
+ * somebody asks for what is new does not make the remote store forget faster. */
 static int forget_below(
 	struct writeback *wb, uint32_t number, const unsigned char *prefix, size_t len)
 {
@@ -193,7 +194,7 @@ static int forget_below(
 		if (rc)
 			return rc == -ENOENT ? 0 : rc;
 		id.bytes = at;
-		rc = put_numbers(wb, &id, LONG_AGO, 0, ABSENT_SIZE);
+		rc = put_numbers(wb, &id, LONG_AGO, read_number(wb, &id, 8), ABSENT_SIZE);
 		if (rc)
 			return rc;
 		at[at_len++] = '\0';
