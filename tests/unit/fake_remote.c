@@ -181,7 +181,7 @@ static int begin(struct fake *f, const char *op, const struct remote_name *keys,
 		log_text(f, " ", 1);
 		log_text(f, keys[i].bytes, keys[i].len);
 	}
-	int rc = f->fail;
+	int rc = atomic_load(&f->fail);
 	if (rc)
 		pthread_mutex_unlock(&f->lock);
 	return rc;

@@ -40,7 +40,7 @@ struct fake {
 	bool raw; /* get tells no metadata */
 	unsigned raws; /* values that took a request each: with a byte 0xff, or wanted exactly */
 	bool disorder; /* pages come in the wrong order */
-	int fail; /* -errno of every call */
+	atomic_int fail; /* -errno of every call; set at any time */
 	const char *refused; /* this key is refused ... */
 	int refusal; /* ... with this by put, remove and get */
 	/* Called before and after each request was worked at. */
