@@ -271,11 +271,14 @@ static int add_put(struct writeback *wb, struct group *g, const struct wb_ns *ns
 	struct info *info = &s->info;
 
 	if (!b.exists) {
-		*info = (struct info){.local = wb_name_is_local(wb, &c->id)};
+		*info = (struct info){0};
 		/* A key that is only announced is empty. */
 		info->cached = info->sized = c->hold;
 		info->hash = c->hold ? wb_hash_blob(NULL) : 0;
 	}
+	/* Which names are local may be another thing than when the key was made. */
+	if (!b.exists || c->value)
+		info->local = wb_name_is_local(wb, &c->id);
 	if (c->value) {
 		wb_info_value(info, c->value);
 		wb_note_kept(wb, info->size);
@@ -313,7 +316,11 @@ static int add_remove(struct writeback *wb, struct group *g, const struct wb_ns 
 		s->journaled = false;
 		return 0;
 	}
-	/* What expires here expires there, unless that has another expiry. */
+	/* What expires here expires there, unless that has another expiry: the remote store may have
+	 * got one that is a little later (sendable_expiration), and must not bring it back. */
+	if (!b.journaled && expired && b.info.pinned > clock_now())
+		return wb_note_absent(
+			wb, (struct wb_ns *)(uintptr_t)ns, &c->id, clock_now(), b.info.pinned);
 	if (!b.journaled && (expired || info_is_own(&b.info)))
 		return 0;
 	return group_journal(wb, g, ns, &c->id, JOURNAL_REMOVE, &b, s);

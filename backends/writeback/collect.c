@@ -217,9 +217,13 @@ static int load_value(struct writeback *wb, struct parcel *p)
 	lock_drop(&wb->book);
 	if (rc)
 		return rc;
-	/* What has expired is not to live again there, for as long as an expiry must be ahead. */
-	if (!e.exists || (e.rec.expiration && e.rec.expiration <= clock_now() / CLOCK_SECOND)) {
+	/* What has expired is not to live again there, for as long as an expiry must be ahead; nor
+	 * is what has got a local name since. */
+	bool over = e.rec.expiration && e.rec.expiration <= clock_now() / CLOCK_SECOND;
+	p->local = e.exists && wb_name_is_local(wb, &id);
+	if (!e.exists || over || p->local) {
 		p->j.op = JOURNAL_REMOVE;
+		p->absent = p->local || !p->j.remote_has;
 		goto out;
 	}
 	rc = read; /* -ENODATA: attributes of a value that is not here */

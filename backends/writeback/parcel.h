@@ -18,6 +18,8 @@ struct parcel {
 	size_t metadata_len;
 	uint64_t hash, size;
 	bool unsent; /* it is not to be sent: `result` says why */
+	bool absent; /* REMOVE: it was never there, so nothing is to be sent */
+	bool local; /* the same, since its name has become a local one */
 	bool urgent; /* somebody waits for it, who may have it open himself */
 	int result;
 };

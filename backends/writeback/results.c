@@ -54,7 +54,7 @@ static int mark_sent(struct writeback *wb, struct parcel *p)
 		p->j.op = 0;
 		return 0;
 	}
-	if (rc || j.remote_has)
+	if (rc || j.remote_has || p->absent)
 		return rc;
 	j.remote_has = true;
 	return put_entry(wb, p, &j);
@@ -118,9 +118,12 @@ static int note_success(struct writeback *wb, struct parcel *p, const struct jou
 
 	if (rc)
 		return rc;
-	if (e.exists && p->j.op == JOURNAL_PUT) {
-		e.info.seen = e.info.read = now;
-		e.info.pinned = pinned;
+	if (e.exists) { /* also what has expired, and is not swept yet */
+		if (p->j.op == JOURNAL_PUT)
+			e.info.seen = e.info.read = now;
+		if (!p->absent)
+			e.info.pinned = pinned;
+		e.info.local |= p->local;
 		e.info.confirmed = false;
 		rc = wb_put_change(&id, &e.rec, &e.info, NULL, &changes[n++], &joined, &memory);
 	} else if (!e.exists) {
@@ -132,9 +135,11 @@ static int note_success(struct writeback *wb, struct parcel *p, const struct jou
 	} else {
 		struct journal newer = *j;
 
-		newer.remote_has = true;
-		newer.base_known = true;
-		newer.base = p->j.op == JOURNAL_PUT ? p->hash : 0;
+		if (!p->absent) {
+			newer.remote_has = true;
+			newer.base_known = true;
+			newer.base = p->j.op == JOURNAL_PUT ? p->hash : 0;
+		}
 		newer.first = p->j.seq + 1;
 		if (!rc)
 			rc = put_entry(wb, p, &newer);

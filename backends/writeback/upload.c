@@ -100,7 +100,7 @@ static void send_some(struct writeback *wb, struct batch *b, struct sending *s, 
 	for (size_t i = 0; i < b->n; i++) {
 		struct parcel *p = &b->parcels[i];
 
-		if (p->unsent || p->ns != ns || p->j.op != op)
+		if (p->unsent || p->absent || p->ns != ns || p->j.op != op)
 			continue;
 		s->names[n] = (struct remote_name){p->bytes, p->len};
 		s->items[n] = (struct remote_item){

@@ -4,6 +4,8 @@ that fails."""
 import errno
 import os
 import random
+import subprocess
+import sys
 import time
 
 from harness import eventually, exists, read, run, write
@@ -94,6 +96,23 @@ class Order(RemoteTest):
         with open(m / "g", "rb") as f:
             os.fsync(f.fileno())
         self.assertEqual(self.content(), {b"f": b"1", b"g": b"2"})
+
+    def test_fsync_remote_of_one_of_many(self):
+        """It waits for the file's own changes, and says what became of those."""
+        self.faults.add("status", on=["put", "bulk.put"], status=400, code=10033, message="no", next=50)
+        m = self.mount("fsync=remote", "upload_delay=60")
+        with open(m / "bad", "wb", buffering=0) as f:
+            f.write(b"1")
+            self.assertErrno(errno.EIO, os.fsync, f.fileno())
+        self.faults.clear()
+        write(m / "other", b"1")
+        with open(m / "good", "wb", buffering=0) as f:
+            f.write(b"1")
+            os.fsync(f.fileno())
+        self.assertEqual(self.content(), {b"good": b"1"})
+        self.assertEqual(state(m / "other"), "pending")
+        with open(m / "bad", "rb") as f:
+            self.assertErrno(errno.EIO, os.fsync, f.fileno())
 
     def test_conflict_is_kept(self):
         self.fill({b"f": b"base", b"g": b"base", b"b": b"\xef\xbb\xbfbase"})
@@ -192,6 +211,34 @@ class Trouble(RemoteTest):
         self.assertEqual(self.content(), {b"a": b"changed", b"d/c": b"2", b"unread": b"3", b"new": b"new", b"made/x": b"x"})
         self.ns.put(b"later", b"1")
         eventually(lambda: exists(m / "later"), 20)
+
+    def test_fsync_remote_in_trouble(self):
+        m = self.mount("fsync=remote", "timeout=2")
+        self.faults.add("status", on=["put"], status=429, retry_after=1)
+        sleeper = "import os, sys; f = open(sys.argv[1], 'wb', 0); f.write(b'1'); print(1, flush=True); os.fsync(f)"
+        p = subprocess.Popen([sys.executable, "-c", sleeper, os.fsdecode(m / "f")], stdout=subprocess.PIPE)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        p.stdout.readline()
+        self.assertRaises(subprocess.TimeoutExpired, p.wait, 4)
+        p.kill()  # it can be interrupted
+        p.wait(5)
+        p.stdout.close()
+        self.faults.clear()
+        eventually(lambda: self.content() == {b"f": b"1"}, 20)
+        os.listdir(m.root)
+        port = self.server.port
+        self.server.stop()
+        try:
+            with open(m / "g", "wb", buffering=0) as f:
+                f.write(b"1")
+                began = time.monotonic()
+                self.assertErrno(errno.ETIMEDOUT, os.fsync, f.fileno())
+                self.assertLess(time.monotonic() - began, 15)
+        finally:
+            self.server.start(port)
+        self.uploaded(m, 60)
+        self.assertEqual(self.content(), {b"f": b"1", b"g": b"1"})
 
     def test_offline_mount(self):
         self.fill({b"a": b"1"})

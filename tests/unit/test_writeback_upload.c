@@ -139,7 +139,9 @@ static void test_expired_before_its_turn(void **state)
 	struct wbk *k = *state;
 
 	wbk_put_with(k, "a", "1", 1000000001, NULL);
+	asked(k);
 	wbk_upload(k);
+	assert_string_equal(asked(k), ""); /* it was never there */
 	assert_null(fake_find(&k->remote, "a"));
 	assert_int_equal(atomic_load(&k->wb->pending), 0);
 }
@@ -392,6 +394,77 @@ static void test_cancelled(void **state)
 	assert_string_equal(fake_value(&k->remote, "a"), "1");
 }
 
+/* An expiration that has come too near on its way is put off there; here it is not. */
+static void test_expiration_comes_too_near(void **state)
+{
+	struct wbk *k = *state;
+	int64_t now = clock_now() / CLOCK_SECOND;
+
+	k->remote.base.ttl_min = 60;
+	wbk_put_with(k, "a", "1", now + 61, NULL);
+	wbk_upload(k);
+	assert_string_equal(wbk_state(k, "a"), "synced");
+	assert_in_range(fake_find(&k->remote, "a")->expiration, now + 62, now + 63);
+	assert_int_equal(wbk_expiration(k, "a"), now + 61);
+	wbk_advance(59.5); /* here it has expired, and there it has not */
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_string_equal(wbk_keys(k), "");
+	wbk_remove(k, "a"); /* as the sweep does */
+	wb_uncover(k->wb, k->ns, "", 0);
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_string_equal(wbk_keys(k), "");
+	wbk_advance(200);
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_string_equal(wbk_keys(k), "");
+}
+
+/* Offline for so long that it has expired meanwhile; what was there before goes. */
+static void test_expired_while_offline(void **state)
+{
+	struct wbk *k = *state;
+	int64_t now = clock_now() / CLOCK_SECOND;
+
+	fake_put(&k->remote, "b", "old");
+	assert_int_equal(wbk_list(k, ""), 0);
+	k->remote.fail = -ETIMEDOUT;
+	wbk_put_with(k, "a", "1", now + 100, NULL);
+	wbk_put_with(k, "b", "1", now + 100, NULL);
+	wbk_upload(k);
+	wbk_advance(200);
+	k->remote.fail = 0;
+	wbk_upload(k);
+	wbk_upload(k);
+	assert_int_equal(k->remote.now.n, 0);
+	assert_int_equal(atomic_load(&k->wb->pending), 0);
+}
+
+/* The option says which names are local, not when a key was made. */
+static void test_names_become_local(void **state)
+{
+	struct wbk *k = *state;
+
+	fake_put(&k->remote, "a.tmp", "theirs");
+	assert_int_equal(wbk_list(k, ""), 0);
+	wbk_put(k, "a.tmp", "mine");
+	wbk_put(k, "b.tmp", "mine");
+	wbk_put(k, "c.swp", "mine");
+	k->opt.local_globs = "*.tmp";
+	wbk_reopen(k);
+	asked(k);
+	wbk_upload(k);
+	assert_string_equal(asked(k), "");
+	assert_int_equal(atomic_load(&k->wb->pending), 0);
+	assert_string_equal(fake_value(&k->remote, "a.tmp"), "theirs");
+	wbk_advance(200);
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_int_equal(wbk_value(k, "a.tmp"), 0);
+	assert_string_equal(wbk_shown(k, "a.tmp"), "mine");
+	assert_string_equal(wbk_shown(k, "b.tmp"), "mine");
+	wbk_put(k, "c.swp", "mine again");
+	wbk_upload(k);
+	assert_string_equal(fake_value(&k->remote, "c.swp"), "mine again");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -411,6 +484,9 @@ int main(void)
 		wbk_test(test_drop),
 		wbk_test(test_renamed),
 		wbk_test(test_cancelled),
+		wbk_test(test_expiration_comes_too_near),
+		wbk_test(test_expired_while_offline),
+		wbk_test(test_names_become_local),
 	};
 
 	return wbk_run("write-back uploads", tests, sizeof(tests) / sizeof(tests[0]));
