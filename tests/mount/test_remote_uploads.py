@@ -65,6 +65,14 @@ class Order(RemoteTest):
         self.uploaded(m)
         self.assertEqual(self.content(), {b"x": b"local"})
 
+    def test_tried_again_in_the_time_that_a_test_sets(self):
+        """One who waits alone for a repetition is woken by nobody else."""
+        self.fill({b"f": b"1"})
+        m = self.mount()
+        self.faults.add("status", on="list", status=503, next=2)
+        with self.time_passes():
+            self.assertEqual(read(m / "f"), b"1")
+
     def test_own_local_names(self):
         m = self.mount("local=*.tmp secret*")
         for name in ("a.tmp", "secret", "b~"):
