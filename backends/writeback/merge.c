@@ -130,7 +130,13 @@ static int set_metadata(struct wb_entry *e, const char *metadata, size_t len)
 	return 1;
 }
 
-/* Expiry and metadata as the answer has them: 1 where that changes something. */
+static void set_flag(struct record *rec, uint32_t flag, bool on)
+{
+	rec->flags = on ? rec->flags | flag : rec->flags & ~flag;
+}
+
+/* Expiry and metadata as the answer has them: 1 where that changes something. They are the key's own:
+ * it takes them along where it is renamed over another. */
 static int set_attributes(
 	struct wb_entry *e, int64_t expiration, const char *metadata, size_t metadata_len)
 {
@@ -138,9 +144,12 @@ static int set_attributes(
 
 	if (changed < 0)
 		return changed;
+	if (changed)
+		set_flag(&e->rec, RECORD_OWN_METADATA, metadata != NULL);
 	if (e->rec.expiration != expiration) {
 		e->rec.expiration = expiration;
 		e->rec.visible_ns = 0;
+		set_flag(&e->rec, RECORD_OWN_EXPIRATION, expiration != 0);
 		changed = 1;
 	}
 	return changed;

@@ -111,6 +111,28 @@ class Attributes(RemoteTest):
                          {k: (v, '{"k":1}', self.EXPIRATION) for k, v in
                           {b"a": b"new", b"b": b"oldmore", b"c": b"renamed", b"x/e": b"old"}.items()})
 
+    def test_kept_when_renamed_over_another(self):
+        """What others gave a key is its own, and goes along; what it has not is inherited."""
+        self.ns.put(b"a", b"1", metadata={"k": "a"}, expiration=self.EXPIRATION)
+        self.ns.put(b"b", b"2", metadata={"k": "b"}, expiration=self.EXPIRATION + 1)
+        self.ns.put(b"c", b"3")
+        self.ns.put(b"d", b"4", metadata={"k": "d"})
+        self.ns.put(b"e", b"5", expiration=self.EXPIRATION)
+        m = self.mount()
+        os.listdir(m.root)
+        os.rename(m / "a", m / "b")
+        os.rename(m / "c", m / "d")
+        os.rename(m / "b", m / "e")
+        self.uploaded(m)
+        self.assertEqual({k: tuple(e) for k, e in self.ns.entries().items()},
+                         {b"e": (b"1", self.EXPIRATION, '{"k":"a"}'), b"d": (b"3", None, '{"k":"d"}')})
+        self.ns.put(b"e", b"1")
+        self.clock.advance(130)
+        self.assertEqual(self.attributes(m / "e"), {})
+        os.rename(m / "e", m / "d")
+        self.uploaded(m)
+        self.assertEqual(tuple(self.ns.get(b"d")), (b"1", None, '{"k":"d"}'))
+
     def test_attribute_alone(self):
         """The value goes with it, also where it was never here."""
         values = {b"a": b"text", b"b": b"\xff\x00" * 1000, b"c": b""}
