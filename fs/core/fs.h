@@ -203,6 +203,8 @@ int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uin
 /* Whether the content is another than when it was opened last, which the kernel may not have been
  * told yet: what it has cached is not to be kept. Only where the store is a cache. */
 bool fs_content_is_new(struct fs *fs, struct node *n);
+/* Whether sizes may not be known before a file is opened. */
+bool fs_sizes_come_late(const struct fs *fs);
 /* Gives the bytes to `fn` once (fewer than `size` only at the end of the file) and returns what it
  * returns, or -errno without having called it. */
 int fs_read(struct fs *fs, struct node *n, uint64_t off, size_t size,

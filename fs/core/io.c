@@ -270,6 +270,11 @@ bool fs_content_is_new(struct fs *fs, struct node *n)
 	return atomic_exchange(&n->content_at, at) != at;
 }
 
+bool fs_sizes_come_late(const struct fs *fs)
+{
+	return fs->st->ops->prepare != NULL;
+}
+
 /* -EIO where a store behind a cache will never take the key's content. */
 static int refused(struct fs *fs, struct node *n)
 {

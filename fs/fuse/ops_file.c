@@ -73,6 +73,30 @@ static int drop_setid(fuse_req_t req, fuse_ino_t ino)
 	return rc < 0 ? rc : 0;
 }
 
+static int take_byte(void *arg, const void *data, size_t len)
+{
+	if (len)
+		*(char *)arg = *(const char *)data;
+	return 0;
+}
+
+/* Who appends does so where the kernel believes that the file ends, which it was not told when it
+ * looked the name up, where that was not known yet. It learns it from bytes that are put into its
+ * cache: the last one. */
+static void tell_end(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = ops_fs(req);
+	struct fuse_bufvec last = FUSE_BUFVEC_INIT(1);
+	struct fs_attr attr;
+	char byte = 0;
+
+	if (fs_getattr(fs, ops_node(fs, ino), &attr) || !attr.st.st_size ||
+		fs_read(fs, ops_node(fs, ino), (uint64_t)attr.st.st_size - 1, 1, take_byte, &byte))
+		return;
+	last.buf[0].mem = &byte;
+	fuse_lowlevel_notify_store(ops_mounted(req)->session, ino, attr.st.st_size - 1, &last, 0);
+}
+
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
@@ -102,6 +126,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	open_hints(fi);
 	if (fs_content_is_new(fs, n))
 		fi->keep_cache = 0;
+	if ((fi->flags & O_APPEND) && opens_for_writing(fi) && fs_sizes_come_late(fs))
+		tell_end(req, ino);
 	fi->fh = (uintptr_t)h;
 	if (fuse_reply_open(req, fi))
 		fs_release_file(fs, h);

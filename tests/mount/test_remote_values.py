@@ -40,6 +40,19 @@ class Bytes(RemoteTest):
         n = self.mount(cache="other")
         self.assertTrue(read(n / "large") == value)
 
+    def test_append_to_what_was_never_read(self):
+        values = {b"text": b"0123456789", b"one": b"1", b"none": b"", b"page": b"p" * 4096, b"more": b"m" * 4097,
+                  b"binary": bytes([255, 0]) * 5000}
+        self.fill(values)
+        m = self.mount()
+        for key in values:
+            fd = os.open(m / key, os.O_WRONLY | os.O_APPEND)
+            os.write(fd, b"end")
+            os.close(fd)
+            self.assertEqual(read(m / key), values[key] + b"end")
+        self.uploaded(m)
+        self.assertEqual(self.content(), {k: v + b"end" for k, v in values.items()})
+
     def test_too_large(self):
         m = self.mount()
         with open(m / "f", "wb", buffering=0) as f:
