@@ -20,6 +20,7 @@ enum {
 	SLOWEST = 32 * 1024, /* bytes per second that a large body is given time for */
 	PATIENCE = 10, /* times that a background request is sent away and comes again */
 	REFUSED_WAIT_S = 2, /* after a rate limit that does not say how long it holds */
+	WRITE_WAIT_S = 1, /* between two writes of a key: the first may have been carried out */
 };
 
 static int64_t now_of(const struct client *c)
@@ -113,6 +114,11 @@ static void send_call(struct call *call, const struct call_job *job, int64_t now
  * is for the quota's sake. */
 static void try_again(struct call *call, int error, int64_t delay, bool paced, int64_t now)
 {
+	enum client_call what = call->req.call;
+
+	if ((what == CLIENT_PUT || what == CLIENT_BULK_PUT) &&
+		delay < (int64_t)WRITE_WAIT_S * CLOCK_SECOND)
+		delay = (int64_t)WRITE_WAIT_S * CLOCK_SECOND;
 	if (call->prio == CLIENT_BACKGROUND && paced && call->attempt < PATIENCE)
 		call->deadline += delay;
 	if (now + delay >= call->deadline) {
