@@ -1,13 +1,14 @@
 #include "fs/core/node.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "backends/base/clock.h"
 
-enum { CHAINS_MIN = 1024 };
+enum { CHAINS_MIN = 1024, TRIM_MIN = 32768 };
 
 static size_t node_hash(uint32_t ns, unsigned kind, const void *bytes, size_t len)
 {
@@ -119,6 +120,18 @@ static bool node_free_if_unused(struct node_table *t, struct node *n)
 	table_take_out(t, n);
 	table_resize(t);
 	node_free(n);
+	t->freed++;
+	return true;
+}
+
+/* What was freed stays with the process, for the allocator finds something in use at the end of it. Once
+ * the kernel has forgotten more than it still knows, and enough for it to be worth a look at all memory,
+ * that is given back. Under the lock; then the caller lets go of it and calls malloc_trim(). */
+static bool much_is_free(struct node_table *t)
+{
+	if (t->freed < TRIM_MIN || t->freed < t->count)
+		return false;
+	t->freed = 0;
 	return true;
 }
 
@@ -296,7 +309,10 @@ bool node_forget(struct node_table *t, struct node *n, uint64_t lookups)
 	lock_take(&t->lock);
 	n->lookups -= lookups < n->lookups ? lookups : n->lookups;
 	bool freed = node_free_if_unused(t, n);
+	bool trim = freed && much_is_free(t);
 	lock_drop(&t->lock);
+	if (trim)
+		malloc_trim(0);
 	return freed;
 }
 

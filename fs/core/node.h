@@ -54,6 +54,7 @@ struct node_table {
 	struct lock lock;
 	struct node **chains;
 	size_t mask, count;
+	size_t freed; /* since memory was last given back to the system */
 	uint32_t generation; /* of the newest node */
 };
 
