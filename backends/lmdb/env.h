@@ -178,6 +178,8 @@ int txn_get(struct txn *t, MDB_dbi dbi, const void *key, size_t len, MDB_val *da
 int txn_put(struct txn *t, MDB_dbi dbi, const void *key, size_t len, const void *data, size_t size);
 int txn_reserve(struct txn *t, MDB_dbi dbi, const void *key, size_t len, size_t size, void **data);
 int txn_del(struct txn *t, MDB_dbi dbi, const void *key, size_t len); /* absent: 0 */
+/* Whether nothing is in a database, or it cannot be known. */
+bool txn_is_empty(struct txn *t, MDB_dbi dbi);
 int txn_cursor(struct txn *t, MDB_dbi dbi, MDB_cursor **out); /* -ENOENT as txn_get() */
 
 #endif

@@ -251,7 +251,10 @@ int longwalk_open(struct longwalk *w, struct txn *t, const struct ns *ns, enum e
 {
 	*w = (struct longwalk){.txn = t, .ns_id = atomic_load(&ns->id), .kind = kind};
 	w->dbi = t->own[kind == ENTRY_KEY ? OWN_LONG : OWN_NODES];
-	int rc = w->ns_id ? txn_cursor(t, t->own[OWN_HEADS], &w->heads) : -ENOENT;
+	/* Mostly there are none, and a cursor is half a kilobyte of memory. */
+	int rc = w->ns_id && !txn_is_empty(t, t->own[OWN_HEADS])
+		? txn_cursor(t, t->own[OWN_HEADS], &w->heads)
+		: -ENOENT;
 	if (rc == 0)
 		rc = txn_cursor(t, w->dbi, &w->tails);
 	if (rc && rc != -ENOENT) {

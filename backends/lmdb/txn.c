@@ -247,6 +247,13 @@ int txn_del(struct txn *t, MDB_dbi dbi, const void *key, size_t len)
 	return env_error(t->env, rc, "removing");
 }
 
+bool txn_is_empty(struct txn *t, MDB_dbi dbi)
+{
+	MDB_stat stat;
+
+	return !dbi || mdb_stat(t->mdb, dbi, &stat) || stat.ms_entries == 0;
+}
+
 int txn_cursor(struct txn *t, MDB_dbi dbi, MDB_cursor **out)
 {
 	if (!dbi)
