@@ -109,7 +109,8 @@ void gone_free(struct gone *g)
 static void node_free(struct node *n)
 {
 	gone_free(n->gone);
-	free(n->bytes);
+	if (n->bytes != n->own)
+		free(n->bytes);
 	free(n);
 }
 
@@ -185,15 +186,11 @@ void node_table_close_files(struct node_table *t, void (*fn)(struct open_file *f
 
 static struct node *node_new(const struct entry_id *id)
 {
-	struct node *n = calloc(1, sizeof(*n));
+	struct node *n = calloc(1, offsetof(struct node, own) + id->len);
 
 	if (!n)
 		return NULL;
-	n->bytes = malloc(id->len ? id->len : 1);
-	if (!n->bytes) {
-		free(n);
-		return NULL;
-	}
+	n->bytes = n->own;
 	memcpy(n->bytes, id->bytes, id->len);
 	n->len = id->len;
 	n->ns = id->ns;
@@ -519,7 +516,8 @@ void node_move(struct node_table *t, struct node_moves *moves)
 	for (struct moving *m = moves->list; m; m = m->next) {
 		if (m->node->gone)
 			continue;
-		free(m->node->bytes);
+		if (m->node->bytes != m->node->own)
+			free(m->node->bytes);
 		node_set_id(t, m->node, m->ns, m->bytes, m->len);
 		m->bytes = NULL;
 	}

@@ -31,23 +31,24 @@ struct gone {
 
 struct node {
 	struct node *next; /* in its hash chain */
-	unsigned char *bytes;
+	unsigned char *bytes; /* `own`, or where that had no room for a new id, memory of its own */
 	uint64_t lookups;
 	struct open_file *_Atomic file; /* while somebody has it open */
 	struct gone *gone; /* unlinked */
+	uint64_t stored; /* fs.stores, when the store was last given its content */
+	_Atomic int64_t content_at; /* behind a cache: what content it was that was opened last */
 	uint32_t ns;
 	uint32_t refs; /* threads of the core that look at it */
-	uint16_t len;
-	uint8_t kind; /* enum entry_kind */
 	uint32_t generation; /* no other node at this address has had it; never changes */
 	uint32_t dirs; /* of a directory: how many are in it, */
 	uint32_t dirs_epoch; /* if it was counted in this epoch (core.h), */
 	uint32_t added, added_max; /* and no more files than this have been put into it */
-	uint64_t stored; /* fs.stores, when the store was last given its content */
-	_Atomic int64_t content_at; /* behind a cache: what content it was that was opened last */
 	_Atomic uint32_t looked_by; /* of a directory: the thread that last found a name in it */
+	uint16_t len;
+	uint8_t kind; /* enum entry_kind */
 	bool negatives; /* the kernel may know of names that are absent here */
 	bool moving; /* it is in a struct node_moves */
+	unsigned char own[];
 };
 
 struct node_table {
