@@ -21,7 +21,7 @@ import peers
 import workloads
 
 FILES, DIRS, SIZE = 500, 5, 1024
-TALLIES = ("malloc", "calloc", "realloc", "free", "mutex", "contended", "rwlock", "cond")
+TALLIES = ("malloc", "calloc", "realloc", "free", "mutex", "contended", "rwlock", "cond", "written")
 
 # name, arguments of load (after ROOT: tree), what has to be there before, remounted before?,
 # operations, the least requests per operation that FUSE allows, in words
