@@ -359,6 +359,8 @@ int wb_fetch_values(struct writeback *wb, struct wb_ns *ns, const struct entry_i
 		batch_land(wb, b);
 		wb_note_use(wb, ns, key->bytes, key->len); /* after those that came along */
 		wb_evict(wb);
+		/* Who reads faster than the disk writes waits for it. */
+		wb->local->ops->throttle(wb->local, 0);
 	}
 	free(b);
 	return rc;
