@@ -1,0 +1,62 @@
+"""A hundred thousand keys under the quota that Workers KV really has: 1,200 requests in five minutes,
+of which not one may be refused. Full size in a program without sanitizers; else what its time allows.
+"""
+
+import contextlib
+import os
+import threading
+
+from harness import FULL, read, run, sanitized
+from remote import RemoteTest
+
+KEYS = 100_000 if FULL and not sanitized() else 3_000
+STEP = 2  # virtual seconds that pass whenever nothing has been asked for a moment
+
+
+class Quota(RemoteTest):
+    virtual = True
+    LIMIT = 600
+
+    def tearDown(self):
+        self.assertEqual(self.server.quota.refusals, 0)
+
+    @contextlib.contextmanager
+    def waits_are_short(self):
+        """Time passes while the daemon waits, and stands still while it asks."""
+        ended = threading.Event()
+
+        def pass_time():
+            seen, quiet = -1, 0
+            while not ended.wait(0.02):
+                asked = len(self.log.records())
+                quiet = quiet + 1 if asked == seen else 0
+                if quiet > 3:  # nothing is on its way
+                    self.clock.advance(STEP)
+                    quiet = 3 if asked == seen else 0
+                seen = asked
+        thread = threading.Thread(target=pass_time, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def windows(self):
+        """How many requests were made in each window of the quota."""
+        found = []
+        for r in self.log.records():
+            if not found or r.time >= found[-1][0] + self.server.quota.window:
+                found.append([r.time, 0])
+            found[-1][1] += 1
+        return [n for _, n in found]
+
+    def test_out(self):
+        """By rsync, from a cache that knows nothing."""
+        pairs = self.many(KEYS, "r/{:06d}")
+        m = self.mount("max_age=86400")
+        out = self.folder("out")
+        with self.asked(list=KEYS // 1000, bulk_get=KEYS // 100), self.waits_are_short():
+            run("rsync", "-a", m.root + "/", out, timeout=500)
+        self.assertEqual({b"r/" + os.fsencode(n): read(f"{out}/r/{n}") for n in os.listdir(out + "/r")}, pairs)
+        self.assertLess(max(self.windows()), self.server.quota.limit)
