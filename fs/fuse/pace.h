@@ -4,8 +4,8 @@
  * A program that waits for each answer sends its next request within tens of microseconds, most of
  * which are the waking of a processor that halted meanwhile. To look out for it instead of sleeping
  * is worth it only as long as it does come: each that was late takes several that were not to make
- * up for. So no more than a fifth of a processor can be spent in vain, whatever the pattern, and
- * nothing at all while no requests come.
+ * up for. Each request costs PACE_LOOK_OUT_NS at most: where they come at intervals just longer than
+ * that, it may be up to about half of a processor; nothing at all while no requests come.
  *
  * Plain values, no lock: a pace belongs to one thread.
  */
