@@ -98,14 +98,15 @@ bool handle_closed(struct fs *fs, struct handle *h, uint32_t pid)
 	return unpublished && (!doubt || (look && is_closed(h->opener, pid, ino)));
 }
 
-/* The opener of the i-th handle with something to publish. */
+/* The opener of the i-th handle with something to publish. One that was never closed is perhaps being
+ * opened: its process has no descriptor yet. */
 static bool pick(struct open_file *f, unsigned i, uint32_t *opener, uint64_t *ino)
 {
 	struct handle *h;
 
 	lock_take(&f->lock);
 	for (h = f->handles; h; h = h->next) {
-		if (handle_is_unpublished(h) && i-- == 0)
+		if (h->closed_before && handle_is_unpublished(h) && i-- == 0)
 			break;
 	}
 	if (h) {

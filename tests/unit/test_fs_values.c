@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backends/memory/memory.h"
 #include "fs/core/core.h"
@@ -231,6 +232,29 @@ static void test_release_publishes_only_its_own(void **state)
 	assert_int_equal(fs_flush(e.fs, second, 0), 0);
 	assert_string_equal(stored(&e, "k"), "second");
 	fs_release_file(e.fs, second);
+	fs_forget(e.fs, n, 1);
+	env_close(&e);
+}
+
+/* Between O_TRUNC and the end of open(2) a process has no descriptor of the file yet: it has not closed
+ * it, for all that. */
+static void test_sync_publishes_nothing_that_is_being_opened(void **state)
+{
+	struct handle *h;
+	struct fs_attr attr;
+	struct node *n;
+	struct env e;
+
+	env_open(&e, '/', NULL);
+	assert_int_equal(write_file(&e, "k", "old"), 0);
+	assert_int_equal(walk(&e, "k", &n, &attr), 0);
+	assert_int_equal(fs_open_file(e.fs, n, true, true, (uint32_t)getpid(), &h), 0);
+	assert_int_equal(fs_sync_all(e.fs, NULL), 0);
+	assert_string_equal(stored(&e, "k"), "old");
+	assert_int_equal(fs_write(e.fs, h, 0, "new", 3, false), 0);
+	assert_int_equal(fs_flush(e.fs, h, (uint32_t)getpid()), 0);
+	assert_string_equal(stored(&e, "k"), "new");
+	fs_release_file(e.fs, h);
 	fs_forget(e.fs, n, 1);
 	env_close(&e);
 }
@@ -709,6 +733,7 @@ int main(void)
 		cmocka_unit_test(test_close_with_unlinked_nodes),
 		cmocka_unit_test(test_store_sees_whole_values),
 		cmocka_unit_test(test_release_publishes_only_its_own),
+		cmocka_unit_test(test_sync_publishes_nothing_that_is_being_opened),
 		cmocka_unit_test(test_close_publishes_what_was_mapped),
 		cmocka_unit_test(test_writer_publishes_what_was_truncated),
 		cmocka_unit_test(test_removing_what_is_open_hinders_nobody),
