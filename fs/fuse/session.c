@@ -227,6 +227,10 @@ int session_run(struct mounted *m, const struct session_options *opt, char *why,
 	rc = serve(m, &signals, !opt->nospin);
 	if (rc)
 		snprintf(why, why_cap, "%s", strerror(-rc));
+	/* A notification must not be written to a descriptor that is closed, and may be another's by then.
+	 * After an error it may wait for requests that nobody answers, until it is closed. */
+	if (!rc)
+		fs_stop(m->fs);
 	fuse_session_unmount(m->session);
 	fs_stop(m->fs);
 out_session:
