@@ -11,7 +11,8 @@ report. The process is a "subreaper", so that daemons become its children and it
 ended.
 
 Waiting is always for something (eventually()), never for time to pass, and always bounded. A test
-that exceeds its LIMIT has its daemons killed, which ends every call that hangs in them.
+that exceeds its LIMIT has its daemons killed, which ends every call that hangs in them; and so has one
+whose mount does not end. What their threads were doing is part of the failure.
 """
 
 import ctypes
@@ -39,7 +40,8 @@ ROOT = os.geteuid() == 0
 
 # What the contract says happens "within a second", with room for a sanitizer on a busy machine.
 SECOND = 3.0
-SANITIZER_WORDS = re.compile(r"(Address|Leak|Thread|Memory)Sanitizer|runtime error:")
+SANITIZER_WORDS = re.compile(r"(Address|Leak|Thread|Memory)Sanitizer|runtime error:|lock (order|watchdog):")
+WATCHDOG = 45  # seconds that a daemon's thread may wait for a lock, in a build that looks (base/lock.h)
 
 live_mounts = []  # started and not ended: what a test's watchdog kills
 
@@ -134,6 +136,15 @@ def detach(path):
             run(*argv, check=False)
 
 
+def stacks(pid):
+    """What every thread of a process is doing, as far as one can tell."""
+    try:
+        done = run("eu-stack", "-i", "-p", str(pid), check=False, timeout=30)
+        return f"threads of {pid}:\n{done.stdout}{done.stderr}"
+    except (OSError, subprocess.TimeoutExpired) as e:
+        return f"threads of {pid}: {e}"
+
+
 def reap(pid, seconds=30):
     """The exit status of a daemon that is ending (negative: the signal that killed it)."""
     def ended():
@@ -218,6 +229,7 @@ class Mount:
         more["TSAN_OPTIONS"] = f"{rest}:halt_on_error=1:second_deadlock_stack=1"
         more["LSAN_OPTIONS"] = (f"exitcode=99:log_path={self.reports}:print_suppressions=0:"
                                 f"suppressions={HERE}/../lsan.supp")
+        more["KVFS_WATCHDOG"] = str(WATCHDOG)
         if self.clock:
             more["KVFS_CLOCK"] = self.clock.file
         return more
@@ -254,8 +266,11 @@ class Mount:
         if PLAIN or self.pid is None:
             return
         try:
-            run(KVFS, "umount", self.root)
-            status = reap(self.pid)
+            try:
+                run(KVFS, "umount", self.root)
+                status = reap(self.pid)
+            except (AssertionError, subprocess.TimeoutExpired) as e:
+                raise AssertionError(f"it does not end: {e}\n{stacks(self.pid)}\n{self.tail()}") from e
             self.forget()
             if status != 0:
                 self.complain()
@@ -317,6 +332,7 @@ class Test(unittest.TestCase):
         self.env = os.path.join(self.tmp, "env")
         self.store = Store(self.env)
         self.mounts = []
+        self.hung = []  # what was found when the time was over
         self.addCleanup(self.clean)
         self.watchdog = threading.Timer(self.LIMIT, self.give_up)
         self.watchdog.daemon = True
@@ -325,6 +341,7 @@ class Test(unittest.TestCase):
     def give_up(self):
         for m in list(live_mounts):
             if m.pid is not None:
+                self.hung.append(stacks(m.pid) + "\n" + m.tail())
                 os.kill(m.pid, signal.SIGKILL)
             detach(m.root)
 
@@ -339,6 +356,8 @@ class Test(unittest.TestCase):
                 if path.startswith(self.tmp + "/"):
                     detach(path)
             self.remove_tmp()
+            if self.hung:
+                raise AssertionError(f"it took longer than {self.LIMIT} s\n" + "\n".join(self.hung))
 
     def end_mounts(self):
         for m in self.mounts:
