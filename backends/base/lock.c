@@ -45,7 +45,7 @@ static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct thread *threads; /* threads_lock */
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
-static _Thread_local struct thread *mine;
+static _Thread_local struct thread mine; /* tid 0: not in the list */
 
 static void thread_ends(void *arg)
 {
@@ -59,8 +59,7 @@ static void thread_ends(void *arg)
 		}
 	}
 	pthread_mutex_unlock(&threads_lock);
-	mine = NULL;
-	free(t);
+	t->tid = 0;
 }
 
 static void key_make(void)
@@ -70,11 +69,10 @@ static void key_make(void)
 
 static struct thread *this_thread(void)
 {
-	if (mine)
-		return mine;
-	struct thread *t = calloc(1, sizeof(*t));
-	if (!t)
-		abort();
+	struct thread *t = &mine;
+
+	if (t->tid)
+		return t;
 	t->tid = gettid();
 	atomic_store(&t->wants, NOTHING);
 	pthread_once(&key_once, key_make);
@@ -83,7 +81,6 @@ static struct thread *this_thread(void)
 	t->next = threads;
 	threads = t;
 	pthread_mutex_unlock(&threads_lock);
-	mine = t;
 	return t;
 }
 
