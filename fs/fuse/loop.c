@@ -495,7 +495,7 @@ int loop_run(struct loop *l)
 	thread_on_wait(on_wait);
 	lock_take(&l->lock);
 	fill_places(l);
-	bool begun = l->workers > 0;
+	bool begun = l->workers > 0 || l->stopping; /* it may have been stopped before it began */
 	lock_drop(&l->lock);
 	if (!begun)
 		return -EAGAIN;
