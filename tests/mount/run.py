@@ -28,6 +28,7 @@ def arguments():
     p.add_argument("--posix", default="posix")
     p.add_argument("--model", default="model", help="the model checker")
     p.add_argument("--tally", help="the library that counts what a daemon does")
+    p.add_argument("--faulty", help="the library that makes a daemon's disk a bad one")
     p.add_argument("--user", type=int)
     p.add_argument("--full", action="store_true", help="the long tests too")
     p.add_argument("--plain", action="store_true", help="a plain folder instead of a mount")
@@ -128,6 +129,7 @@ def main():
                       KVFS_TEST_POSIX=os.path.abspath(args.posix),
                       KVFS_TEST_MODEL=shutil.which(args.model) or os.path.abspath(args.model),
                       KVFS_TEST_TALLY=args.tally and os.path.abspath(args.tally) or "",
+                      KVFS_TEST_FAULTY=args.faulty and os.path.abspath(args.faulty) or "",
                       KVFS_TEST_PLAIN="1" if args.plain else "", LC_ALL="C.UTF-8",
                       KVFS_TEST_FULL="1" if args.full else "",
                       KVFS_TEST_BUILD=args.build and os.path.abspath(args.build) or "")
