@@ -8,6 +8,7 @@
 #include "backends/lmdb/env.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,9 +101,9 @@ static int own_open(struct env *e, char *why, size_t why_cap)
 	return 0;
 }
 
-static int open_mdb(struct env *e, const char *dir, size_t map_size)
+static int open_once(struct env *e, const char *dir, size_t map_size, unsigned more)
 {
-	unsigned flags = MDB_NOTLS | (e->readonly ? MDB_RDONLY : 0);
+	unsigned flags = MDB_NOTLS | (e->readonly ? MDB_RDONLY : 0) | more;
 	int rc = mdb_env_create(&e->mdb);
 
 	if (rc == 0)
@@ -114,6 +115,46 @@ static int open_mdb(struct env *e, const char *dir, size_t map_size)
 	/* On a read-only filesystem LMDB finds that it cannot lock, and goes without. */
 	if (rc == 0)
 		rc = mdb_env_open(e->mdb, dir, flags, 0600);
+	return rc;
+}
+
+/* Whether no process has the environment open now. Each has a lock on the lock file's beginning. Not to be
+ * asked while this process is one of them: its own would be dropped. */
+static bool is_unused(const char *dir)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+	char *path = NULL;
+	bool unused = false;
+
+	if (asprintf(&path, "%s/lock.mdb", dir) < 0)
+		return false;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		unused = errno == ENOENT;
+	else
+		unused = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+	if (fd >= 0)
+		close(fd);
+	free(path);
+	return unused;
+}
+
+/* Who may not write to the lock file cannot tell writers what it reads. Where there are none that does not
+ * matter, as with a backup or what root has put there for all. */
+static int open_mdb(struct env *e, const char *dir, size_t map_size)
+{
+	int rc = open_once(e, dir, map_size, 0);
+
+	if (rc != EACCES || !e->readonly || !is_unused(dir))
+		return rc;
+	mdb_env_close(e->mdb);
+	e->mdb = NULL;
+	rc = open_once(e, dir, map_size, MDB_NOLOCK);
+	if (rc == 0)
+		log_warning("%s: its lock.mdb may not be written to, so it is read without locks: "
+			    "unmount "
+			    "it before another program writes to it",
+			dir);
 	return rc;
 }
 
@@ -136,7 +177,13 @@ int env_open(struct env *e, const char *dir, int fd, bool readonly, size_t map_s
 	}
 	rc = open_mdb(e, dir, map_size);
 	if (rc) {
-		snprintf(why, why_cap, "LMDB cannot open it: %s", mdb_strerror(rc));
+		if (rc == EACCES && e->readonly && !is_unused(dir))
+			snprintf(why, why_cap,
+				"another program has it open, and its lock.mdb may not be written "
+				"to, "
+				"which a reader beside others must");
+		else
+			snprintf(why, why_cap, "LMDB cannot open it: %s", mdb_strerror(rc));
 		rc = rc > 0 ? -rc : -EINVAL;
 		goto fail;
 	}
