@@ -247,14 +247,17 @@ static int cover(struct writeback *wb, struct wb_ns *ns, const struct walk *w)
 {
 	unsigned char below[STORE_KEY_MAX + 1];
 	size_t len = w->prefix_len;
-	int rc = wb_cover(wb, ns, w->prefix, len, w->first);
 
+	lock_take(&wb->traffic);
+	int64_t first = w->first; /* LONG_AGO where it has been forgotten meanwhile */
+	lock_drop(&wb->traffic);
+	int rc = wb_cover(wb, ns, w->prefix, len, first);
 	if (rc || !len || len >= STORE_KEY_MAX ||
 		w->prefix[len - 1] == (unsigned char)wb->opt.separator)
 		return rc;
 	memcpy(below, w->prefix, len);
 	below[len] = (unsigned char)wb->opt.separator;
-	return wb_cover(wb, ns, below, len + 1, w->first);
+	return wb_cover(wb, ns, below, len + 1, first);
 }
 
 /* Takes the page in. Whether the listing has come to its end. */
