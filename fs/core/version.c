@@ -105,17 +105,19 @@ bool version_leave(struct fs *fs, struct node *n)
 	if (!fs->st->ops->prepare || !n->file)
 		return false;
 	lock_take(&fs->change);
+	/* Before the look: who has opened it for writing since finds out, and what he writes is not lost
+	 * with a node that no name leads to. */
+	rebind_begin(fs);
 	if (node_get_id(&fs->nodes, n, &id) == 0 && is_old(fs, n, &id.id) &&
 		load_last(fs, n, &id.id, &last) == 0) {
-		rebind_begin(fs);
 		tree_unlink_node(fs, &id.id, &last);
 		lock_take(&fs->nodes.lock);
 		n->gone->left = true;
 		lock_drop(&fs->nodes.lock);
-		rebind_end(fs);
 		foreign_note_left(fs->foreign, &id.id);
 		left = true;
 	}
+	rebind_end(fs);
 	lock_drop(&fs->change);
 	last_release(&last);
 	return left;
