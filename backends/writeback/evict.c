@@ -114,6 +114,12 @@ static void leavers_add(struct leavers *l, const struct candidate *c)
 	}
 }
 
+/* Whether all that is here is needed. */
+static bool all_stay(struct writeback *wb)
+{
+	return atomic_load(&wb->moving) || atomic_load(&wb->tree_until) > clock_now();
+}
+
 /* Gives up the value, and keeps what is known of it. */
 static uint64_t drop_value(struct writeback *wb, const struct candidate *c)
 {
@@ -127,7 +133,8 @@ static uint64_t drop_value(struct writeback *wb, const struct candidate *c)
 	uint64_t freed = 0;
 
 	lock_take(&wb->book);
-	if (wb_entry_get(wb, &id, &e))
+	/* A directory may have begun to move since the values were counted. */
+	if (all_stay(wb) || wb_entry_get(wb, &id, &e))
 		goto out;
 	/* What is pinned cannot be got again yet. */
 	if (e.exists && e.info.cached && !e.info.local && !info_is_own(&e.info) &&
@@ -231,8 +238,7 @@ void wb_evict(struct writeback *wb)
 	bool more = true;
 
 	/* While nobody answers, nothing that is here can be got again. */
-	if (!wb->opt.cache_size || atomic_load(&wb->offline_since) || atomic_load(&wb->moving) ||
-		atomic_load(&wb->tree_until) > clock_now())
+	if (!wb->opt.cache_size || atomic_load(&wb->offline_since) || all_stay(wb))
 		return;
 	if (atomic_load(&wb->counted) && atomic_load(&wb->kept) <= wb->opt.cache_size)
 		return;

@@ -396,6 +396,7 @@ static int run(struct move *m)
 	struct store *local = m->wb->local;
 	int rc = 0;
 
+	atomic_fetch_add(&m->wb->moving, 1);
 	while (!last && !rc) {
 		lock_take(&m->wb->book);
 		rc = fill(m);
@@ -413,6 +414,7 @@ static int run(struct move *m)
 		if (!rc)
 			rc = local->ops->sync(local, UINT64_MAX);
 	}
+	atomic_fetch_sub(&m->wb->moving, 1);
 	if (rc && m->noted && !resumed)
 		log_error("a directory is moved in part: %s; the next mount goes on with it",
 			strerror(-rc));
@@ -436,10 +438,8 @@ int wb_move_tree(struct store *base, const struct entry_id *from, const struct e
 
 	if (!rc)
 		rc = move_init(&m);
-	atomic_fetch_add(&wb->moving, 1);
 	if (!rc)
 		rc = run(&m);
-	atomic_fetch_sub(&wb->moving, 1);
 	wb_note_tree(wb, false);
 	wb_upload_expect(wb, wb->opt.upload_delay);
 	move_release(&m);

@@ -193,6 +193,70 @@ static void test_cut_off(void **state)
 	check_remote(k, "target/");
 }
 
+static struct wbk *evicting;
+
+static int evicting_sync(struct store *st, uint64_t seq)
+{
+	wb_evict(evicting->wb);
+	return local_sync(st, seq);
+}
+
+/* Everything is uploaded, and has been for so long that it could be got again; and the cache is full. */
+static void fill_cache(struct wbk *k)
+{
+	fill(k);
+	for (int i = 0; i < 10 && atomic_load(&k->wb->pending); i++)
+		wbk_upload(k);
+	wbk_advance(1000);
+	evicting = k;
+	local_sync = k->keeping.sync;
+	k->wb->opt.cache_size = 1;
+}
+
+/* Nothing goes from the cache while a move is gone on with: it would stay behind. */
+static void test_cut_off_with_full_cache(void **state)
+{
+	struct wbk *k = *state;
+
+	fill_cache(k);
+	syncs_left = 1;
+	k->keeping.sync = failing_sync;
+	assert_int_equal(move(k, "d/", "target/", false), -EIO);
+	k->keeping.sync = evicting_sync;
+	assert_int_equal(move(k, "other/", "another/", false), 0);
+	check_moved(k, "d/", "target/");
+	k->keeping.sync = local_sync;
+}
+
+static void (*local_scan_close)(struct scan *s);
+
+static void closing_moves(struct scan *s)
+{
+	wb_note_tree(evicting->wb, true);
+	local_scan_close(s);
+}
+
+/* It is about to be moved when somebody is choosing what is to go. */
+static void test_chosen_before(void **state)
+{
+	struct wbk *k = *state;
+
+	fill_cache(k);
+	local_scan_close = k->keeping.scan_close;
+	k->keeping.scan_close = closing_moves;
+	wb_evict(k->wb);
+	k->keeping.scan_close = local_scan_close;
+	assert_int_equal(move(k, "d/", "target/", false), 0);
+	check_moved(k, "d/", "target/");
+	wb_evict(k->wb);
+	assert_string_equal(wbk_shown(k, "target/000/0"), "000/0"); /* it is not uploaded yet */
+	for (int i = 0; i < 10 && atomic_load(&k->wb->pending); i++)
+		wbk_upload(k);
+	wbk_advance(1000);
+	wb_evict(k->wb);
+	assert_string_equal(wbk_shown(k, "target/000/0"), "?");
+}
+
 static void test_exchange_cut_off(void **state)
 {
 	struct wbk *k = *state;
@@ -279,6 +343,8 @@ int main(void)
 		wbk_test_durable(test_many),
 		wbk_test(test_unsent),
 		wbk_test(test_cut_off),
+		wbk_test(test_cut_off_with_full_cache),
+		wbk_test(test_chosen_before),
 		wbk_test(test_exchange_cut_off),
 		wbk_test(test_large_values),
 		wbk_test(test_all_or_nothing),
