@@ -50,6 +50,7 @@ void attr_fill(struct fs *fs, const struct entry_id *id, struct node *n, const s
 
 	if (n && S_ISREG(rec.mode))
 		file_overlay(fs, n, &rec, &size);
+	out->brief = false;
 	out->st = (struct stat){
 		.st_ino = rec.ino,
 		.st_mode = rec.mode,
@@ -107,7 +108,7 @@ static void dirs_count(struct fs *fs, struct view *v, const struct entry_id *id,
 
 	if (m->known)
 		return;
-	m->dirs = dir_count_dirs(fs, v, id, &room);
+	m->dirs = dir_count_dirs(fs, v, id, DIR_COUNT_MOST, &room);
 	if (!n || m->dirs == UINT32_MAX)
 		return;
 	lock_take(&fs->nodes.lock);
@@ -133,7 +134,7 @@ int attr_get(struct fs *fs, const struct entry_id *id, struct node *n, int64_t n
 		dirs_count(fs, v, id, n, &dirs);
 	ops->view_end(v);
 	if (!rc && id_is_top(id)) /* which nothing is remembered of */
-		dirs.dirs = dir_count_dirs(fs, NULL, id, NULL);
+		dirs.dirs = dir_count_dirs(fs, NULL, id, DIR_COUNT_MOST, NULL);
 	if (!rc)
 		rc = entry_adopt(fs, id, now, &l, locked);
 	if (rc)

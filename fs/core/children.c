@@ -6,10 +6,6 @@
 #include "backends/base/clock.h"
 #include "backends/base/log.h"
 
-/* stat() and look-ups of a directory look at this many children to count its subdirectories: about as
- * many as take no longer than asking for the number by itself. */
-enum { COUNT_MAX = 20 };
-
 static bool begins_with(const struct entry_id *id, const void *bytes, size_t len)
 {
 	return id->len >= len && memcmp(id->bytes, bytes, len) == 0;
@@ -347,7 +343,8 @@ int dir_check_empty(struct fs *fs, const struct entry_id *dir)
 	return empty < 0 ? empty : empty ? 0 : -ENOTEMPTY;
 }
 
-uint32_t dir_count_dirs(struct fs *fs, struct view *v, const struct entry_id *dir, uint32_t *room)
+uint32_t dir_count_dirs(
+	struct fs *fs, struct view *v, const struct entry_id *dir, unsigned most, uint32_t *room)
 {
 	struct place at = {.stage = 1};
 	struct children c;
@@ -357,12 +354,12 @@ uint32_t dir_count_dirs(struct fs *fs, struct view *v, const struct entry_id *di
 	if (fs->st->ops->prepare || /* not all of them may be known */
 		children_open(fs, v, dir, &c))
 		return UINT32_MAX;
-	while (seen++ < COUNT_MAX && children_next(&c, &at, &child) == 0)
+	while (seen++ < most && children_next(&c, &at, &child) == 0)
 		dirs += child.id.id.kind == ENTRY_DIR;
 	children_close(&c);
-	if (seen > COUNT_MAX)
+	if (seen > most)
 		return UINT32_MAX;
 	if (room)
-		*room = COUNT_MAX - seen;
+		*room = most - seen;
 	return dirs;
 }

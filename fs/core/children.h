@@ -69,8 +69,13 @@ int dir_is_empty(struct fs *fs, struct view *v, const struct entry_id *dir);
 /* The same in a view of its own: 0, -ENOTEMPTY or another -errno. */
 int dir_check_empty(struct fs *fs, const struct entry_id *dir);
 
-/* How many directories are in it; UINT32_MAX: more is in it than it is worth to count. *room (may be
- * NULL): as many more may come before that is so. */
-uint32_t dir_count_dirs(struct fs *fs, struct view *v, const struct entry_id *dir, uint32_t *room);
+/* At how many children dir_count_dirs() looks: for who asks for a directory, and in a listing of many,
+ * where it is to take no longer than asking for one by itself. */
+enum { DIR_COUNT_MOST = 100, DIR_COUNT_BRIEF = 20 };
+
+/* How many directories are in it; UINT32_MAX: `most` or more children are. *room (may be NULL): as many
+ * more may come before that is so. */
+uint32_t dir_count_dirs(
+	struct fs *fs, struct view *v, const struct entry_id *dir, unsigned most, uint32_t *room);
 
 #endif

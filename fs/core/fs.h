@@ -59,10 +59,12 @@ struct fs_notify_ops {
 	void (*inode)(void *arg, struct node *node, bool data);
 };
 
-/* Attributes as an answer carries them. `valid`: seconds that the kernel may believe them. */
+/* Attributes as an answer carries them. `valid`: seconds that the kernel may believe them; brief: it
+ * is to ask for them by themselves when they matter. */
 struct fs_attr {
 	struct stat st;
 	double valid;
+	bool brief;
 };
 
 /* Who asks. `pid`: the thread; 0: not known. */

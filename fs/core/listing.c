@@ -256,7 +256,7 @@ static void item_set(struct fs *fs, struct listing *l, struct walk *w, const str
 	if (it->plus && l->probe)
 		it->plus = l->probe = false;
 	if (it->plus && id->kind == ENTRY_DIR)
-		it->dirs = dir_count_dirs(fs, w->v, id, NULL);
+		it->dirs = dir_count_dirs(fs, w->v, id, DIR_COUNT_BRIEF, NULL);
 }
 
 /* Takes up to `max` children. How many, or -errno. */
@@ -292,7 +292,7 @@ static int item_load(struct fs *fs, struct item *it)
 		return rc;
 	rc = entry_load_in(fs, v, &it->id.id, true, &it->l);
 	if (!rc)
-		it->dirs = dir_count_dirs(fs, v, &it->id.id, NULL);
+		it->dirs = dir_count_dirs(fs, v, &it->id.id, DIR_COUNT_BRIEF, NULL);
 	fs->st->ops->view_end(v);
 	return rc;
 }
@@ -310,6 +310,14 @@ static int item_again(struct fs *fs, struct listing *l, struct item *it)
 		return -EAGAIN;
 	loaded_release(&it->l);
 	return item_load(fs, it);
+}
+
+/* Who wants to know how many directories are in a large one asks for it by itself. */
+static void item_attr(struct fs *fs, const struct item *it, struct fs_dirent *e)
+{
+	attr_fill(fs, &it->id.id, e->node, &it->l, it->dirs, &e->attr);
+	e->attr.brief =
+		S_ISDIR(e->attr.st.st_mode) && it->dirs == UINT32_MAX && !fs->st->ops->prepare;
 }
 
 /* Fills the dirent's node and attributes. */
@@ -335,7 +343,7 @@ static int dirent_plus(struct fs *fs, struct listing *l, struct item *it, struct
 		if (!rc)
 			rc = node_lookup(&fs->nodes, id, &e->node);
 		if (!rc)
-			attr_fill(fs, id, e->node, &it->l, it->dirs, &e->attr);
+			item_attr(fs, it, e);
 	} while (rebind_disturbed(fs, &check));
 	loaded_release(&it->l); /* its plain fields stay */
 	if (rc || !file_stored_since(fs, e->node, it->stores))

@@ -210,7 +210,7 @@ static int lookup_in(struct fs *fs, const struct entry_id *parent, const char *n
 	if (!rc && r->exists)
 		rc = entry_load_in(fs, v, &r->found.id, true, l);
 	if (!rc && r->exists && r->found.id.kind == ENTRY_DIR)
-		*dirs = dir_count_dirs(fs, v, &r->found.id, NULL);
+		*dirs = dir_count_dirs(fs, v, &r->found.id, DIR_COUNT_MOST, NULL);
 	ops->view_end(v);
 	return rc;
 }

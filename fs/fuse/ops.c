@@ -47,7 +47,7 @@ struct fuse_entry_param ops_entry(struct fs *fs, struct node *n, const struct fs
 		.ino = ops_ino(fs, n),
 		.generation = fs_generation(n),
 		.attr = attr->st,
-		.attr_timeout = attr->valid,
+		.attr_timeout = attr->brief ? 0 : attr->valid,
 		.entry_timeout = attr->valid,
 	};
 }

@@ -177,7 +177,7 @@ static void test_links_of_large_directories(void **state)
 	assert_int_equal(make_dir(&e, "d/sub"), 0);
 	assert_int_equal(walk(&e, "d", &n, &attr), 0);
 	assert_int_equal(attr.st.st_nlink, 3);
-	for (int i = 1; i < 50; i++) {
+	for (int i = 1; i < 150; i++) {
 		snprintf(path, sizeof(path), "d/%03d", i);
 		if (i % 2) {
 			assert_int_equal(write_file(&e, path, ""), 0);
@@ -186,16 +186,16 @@ static void test_links_of_large_directories(void **state)
 			assert_int_equal(move(&e, "f", path, 0), 0);
 		}
 		assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
-		assert_int_equal(attr.st.st_nlink, i < 19 ? 3 : 1);
+		assert_int_equal(attr.st.st_nlink, i < 99 ? 3 : 1);
 	}
 	assert_int_equal(make_dir(&e, "elsewhere"), 0);
 	assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
 	assert_int_equal(attr.st.st_nlink, 1);
-	for (int i = 49; i > 0; i--) {
+	for (int i = 149; i > 0; i--) {
 		snprintf(path, sizeof(path), "d/%03d", i);
 		assert_int_equal(remove_path(&e, path, false), 0);
 		assert_int_equal(fs_getattr(e.fs, n, &attr), 0);
-		assert_int_equal(attr.st.st_nlink, i > 19 ? 1 : 3);
+		assert_int_equal(attr.st.st_nlink, i > 99 ? 1 : 3);
 	}
 	forget(&e, n);
 	env_close(&e);
