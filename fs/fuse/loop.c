@@ -109,7 +109,7 @@ static void fill_places(struct loop *l)
 				return;
 			w->loop = l;
 			if (pthread_create(&w->thread, NULL, worker_main, w))
-				return; /* those that are there go on */
+				return; /* those that are there go on, and the watch tries again */
 			l->workers++;
 		}
 		l->active++;
@@ -417,9 +417,13 @@ static void watch(struct loop *l)
 			sleep_tick(l);
 		else
 			lock_wait(&l->lock, &l->changed);
+		/* No thread could be made for it, and those that wait may wait for requests. */
+		bool vacant = l->active < l->target;
+		if (vacant)
+			fill_places(l);
 		int workers = l->workers;
 		lock_drop(&l->lock);
-		idle = look_after(l, workers) ? idle + 1 : 0;
+		idle = look_after(l, workers) && !vacant ? idle + 1 : 0;
 		adapt(l, &quiet);
 		if (idle)
 			wakeful_release(&l->wakeful);
