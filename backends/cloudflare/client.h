@@ -211,10 +211,11 @@ void client_value_release(struct client_value *v); /* *v is all zero afterwards 
 int client_get(struct client *c, const char *ns, const struct client_name *keys, size_t n,
 	enum client_priority prio, struct client_value *out);
 
-/* The same by bulk get with metadata (but with a development server, whose bulk get is not exact): ceil(n / CLIENT_BULK_GET_MAX) requests, more where values are
- * together too large, and one more for each value that may not have survived as text. Keys that are
- * given twice are asked for twice. `ahead` (NULL: none): where it is set the value is not worth a request
- * of its own; it ends with -EAGAIN then, which is no error of the whole. */
+/* The same by bulk get with metadata (but with a development server, whose bulk get is not exact):
+ * ceil(n / CLIENT_BULK_GET_MAX) requests, more where values are together too large, and one more for
+ * each value that may not have survived as text. Keys that are given twice are asked for twice.
+ * `ahead` (NULL: none): where it is set the value is not worth a request of its own; it ends with
+ * -EAGAIN then, which is no error of the whole. */
 int client_bulk_get(struct client *c, const char *ns, const struct client_name *keys, size_t n,
 	const bool *ahead, enum client_priority prio, struct client_value *out);
 

@@ -3,9 +3,9 @@
  *
  * A namespace has two numbers. Its `number` is the one that the rest of the program uses, and is
  * given out when this process sees it first. Its `id` is part of the keys in our own databases: it
- * is persistent, and belongs to the name, so that directories' records survive when another program drops the
- * database and makes it again, and those of keys when it does so at once. A read-only store gives out no ids: 0 means that nothing of ours is
- * known of the namespace.
+ * is persistent, and belongs to the name, so that directories' records survive when another program
+ * drops the database and makes it again, and those of keys when it does so at once. A read-only store
+ * gives out no ids: 0 means that nothing of ours is known of the namespace.
  */
 #ifndef KVFS_LMDB_NS_H
 #define KVFS_LMDB_NS_H

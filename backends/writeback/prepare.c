@@ -4,8 +4,9 @@
  *
  * A name. What begins like it is asked for, which is the key and what is below a directory of that
  * name, a thousand keys at once; where it has a number, what begins like it up to there, in the hope
- * that its neighbours are among them, who will be asked for next. Where other names in its directory were asked for before, the
- * directory's own listing is moved on instead, so that it is whole in the end and answers for all.
+ * that its neighbours are among them, who will be asked for next. Where other names in its directory
+ * were asked for before, the directory's own listing is moved on instead, so that it is whole in the
+ * end and answers for all.
  *
  * While the remote store does not answer, what is here is shown however old it is, and nobody waits
  * for it: the uploader looks now and then whether it answers again.

@@ -32,9 +32,9 @@ bool uploads_failed(const char *status, unsigned skip, struct failed_upload *out
 /* Asks for uploads at once, and waits until none is left but failed ones, for at most `timeout`
  * seconds (negative: for ever). Shows on standard error how it goes on, where that is a terminal,
  * and says there once what it waits for, where nothing goes on. `patient`: also while the remote
- * store does not answer. `all`: also what is changed meanwhile. *left: what is left. 0; -EOPNOTSUPP: the mount has no remote store;
- * -EROFS, -EACCES, -ENOTCONN, ...: it cannot be asked. Everything is durable on this machine unless
- * it fails. */
+ * store does not answer. `all`: also what is changed meanwhile. *left: what is left. 0; -EOPNOTSUPP:
+ * the mount has no remote store; -EROFS, -EACCES, -ENOTCONN, ...: it cannot be asked. Everything is
+ * durable on this machine unless it fails. */
 int uploads_wait(const char *command, const char *resolved, double timeout, bool patient, bool all,
 	struct uploads *left);
 

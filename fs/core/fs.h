@@ -20,8 +20,9 @@
  *   sweep.lock         a leaf
  *
  * Nothing waits for memory in the store (fs_make_room), for what a store behind a cache must fetch first
- * (prepare.h), or for the kernel (notifications) under any of them. Moving whole directories and namespaces, which are one durable transaction, holds fs.change while
- * the store commits; renaming a large file holds it while the value is copied.
+ * (prepare.h), or for the kernel (notifications) under any of them. Moving whole directories and
+ * namespaces, which are one durable transaction, holds fs.change while the store commits; renaming a
+ * large file holds it while the value is copied.
  *
  * Caching. The kernel may keep everything it is told until it is told otherwise. When something
  * changed that the kernel did not do itself (expiry, other programs), it is told through
