@@ -23,6 +23,13 @@ enum {
 	WRITE_WAIT_S = 1, /* between two writes of a key: the first may have been carried out */
 };
 
+/* Whether it writes keys, of which the server takes one write a second. */
+static bool is_write(enum client_call call)
+{
+	return call == CLIENT_PUT || call == CLIENT_BULK_PUT || call == CLIENT_DELETE ||
+		call == CLIENT_BULK_DELETE;
+}
+
 static int64_t now_of(const struct client *c)
 {
 	return c->clock.now(c->clock.arg);
@@ -100,6 +107,7 @@ static void send_call(struct call *call, const struct call_job *job, int64_t now
 	call->x.url = call->req.url.p;
 	call->x.type = call->req.type;
 	call->x.body = &call->req.body;
+	call->x.once = is_write(call->req.call);
 	call->x.compressed = !job->raw;
 	call->x.max = job->max;
 	call->x.pool = job->raw ? c->blobs : NULL;
@@ -114,10 +122,7 @@ static void send_call(struct call *call, const struct call_job *job, int64_t now
  * is for the quota's sake. */
 static void try_again(struct call *call, int error, int64_t delay, bool paced, int64_t now)
 {
-	enum client_call what = call->req.call;
-
-	if ((what == CLIENT_PUT || what == CLIENT_BULK_PUT) &&
-		delay < (int64_t)WRITE_WAIT_S * CLOCK_SECOND)
+	if (is_write(call->req.call) && delay < (int64_t)WRITE_WAIT_S * CLOCK_SECOND)
 		delay = (int64_t)WRITE_WAIT_S * CLOCK_SECOND;
 	if (call->prio == CLIENT_BACKGROUND && paced && call->attempt < PATIENCE)
 		call->deadline += delay;

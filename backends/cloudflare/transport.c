@@ -42,6 +42,7 @@ struct transfer {
 	char type[TYPE_MAX];
 	char words[CURL_ERROR_SIZE];
 	size_t header_bytes;
+	bool begun; /* a request has gone out, or a part of it */
 	bool framed; /* the answer's end is marked */
 	bool encoded; /* it has a Content-Encoding */
 };
@@ -198,6 +199,23 @@ static int on_seek(void *arg, curl_off_t offset, int origin)
 	return CURL_SEEKFUNC_OK;
 }
 
+/* Before a request goes out over a connection. When one that was used before breaks without a byte
+ * of an answer, libcurl sends the request again over another, at once and without asking. Whether the
+ * first one was carried out nobody knows then: for what must not be sent twice within a second, that
+ * is for the caller to decide. */
+static int on_request(void *arg, char *peer, char *local, int peer_port, int local_port)
+{
+	struct transfer *tr = arg;
+	bool again = tr->begun;
+
+	(void)peer, (void)local, (void)peer_port, (void)local_port;
+	tr->begun = true;
+	if (!again || !tr->x->once)
+		return CURL_PREREQFUNC_OK;
+	set_error(tr->x, -ECONNABORTED, "the connection broke before an answer came");
+	return CURL_PREREQFUNC_ABORT;
+}
+
 static void set_headers(struct transfer *tr)
 {
 	struct curl_slist *node = tr->headers;
@@ -298,6 +316,8 @@ static void set_up(struct transfer *tr)
 	curl_easy_setopt(e, CURLOPT_PRIVATE, tr);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, tr->words);
 	curl_easy_setopt(e, CURLOPT_USERAGENT, "kvfs/" KVFS_VERSION);
+	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
+	curl_easy_setopt(e, CURLOPT_PREREQDATA, tr);
 	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, tr);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_data);

@@ -31,6 +31,7 @@ struct exchange {
 	const char *method, *url;
 	const char *type; /* Content-Type; NULL: no body */
 	struct body *body; /* with `type` */
+	bool once; /* it is not sent again by itself when a kept connection breaks: -ECONNABORTED */
 	bool compressed; /* the answer may come compressed on the way */
 	size_t max; /* bytes of an answer with status 200 (others: EXCHANGE_REFUSAL_MAX) */
 	struct blob_pool *pool; /* an answer with status 200 goes into `blob`; NULL: into `text` */

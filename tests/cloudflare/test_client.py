@@ -444,6 +444,26 @@ class Pace(Case):
             self.assertEqual(got.rc, "0")
         self.assertEqual(self.ns.get(b"k").value, b"2")
 
+    def test_a_write_is_not_repeated_behind_its_back(self):
+        """A kept connection breaks after a write was carried out: it must not go out again at once."""
+        env = {"endpoint": self.server.explorer, "account": None, "token": None}
+        keys = [f"k{i:02}" for i in range(40)]  # more than there are connections
+        for kind, call in (("put", lambda: self.bulk_put([(k, b"v") for k in keys], **env)),
+                           ("delete", lambda: self.bulk_delete(keys, **env))):
+            with self.subTest(kind):
+                self.server.log.clear()
+                self.server.faults.clear()
+                self.server.faults.add("reset", at="after", on=kind, skip=38, next=1)
+                got = call()
+                self.assertEqual((got.rc, got.stats["retries"], got.stats["requests"]), ("0", 1, {kind: 41}))
+                self.assertEqual(self.counts(), {kind: 41})
+                times = {}
+                for r in self.server.log.records(kind):
+                    times.setdefault(r.path, []).append(r.time)
+                twice = [t for t in times.values() if len(t) > 1]
+                self.assertEqual(len(twice), 1)
+                self.assertGreaterEqual(twice[0][1] - twice[0][0], 1)
+
     def test_retry_after_in_every_form(self):
         self.ns.put(b"k", b"v")
         for text in ("2", "0", "Sun, 06 Nov 1994 08:49:37 GMT", "nonsense", "-5"):

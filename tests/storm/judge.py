@@ -51,6 +51,18 @@ def near(rows, write, values_only):
     return f"at {write.real:.3f} (time {write.time:.1f}): {shown(write.entry)}\n" + "\n".join(lines)
 
 
+def carried_out(world, key, latest=8):
+    """For a person: what the server has done to a key."""
+    return "\n".join(f"    server {w.real:.3f} (time {w.time:.1f}) life {w.life}, {by(w.request)}: {shown(w.entry)}"
+                     for w in [w for w in world.writes if w.key == key][-latest:])
+
+
+def by(request):
+    if request is None:
+        return "others"
+    return f"{request.kind} {[f.name for f in request.faults] or ''}{' cut' if request.cut else ''}"
+
+
 class Order:
     """Follows what the mount writes to one key."""
 
@@ -104,7 +116,10 @@ def judge_writes(world):
             raise Verdict(f"{write.key}: nobody here has changed it")
         if write.key not in orders:
             orders[write.key] = Order(write.key, world.history.get(write.key, []), write.key.startswith("s/"))
-        orders[write.key].take(write)
+        try:
+            orders[write.key].take(write)
+        except Verdict as e:
+            raise Verdict(f"{e}\n{carried_out(world, write.key)}") from e
 
 
 def judge_pace(world):
@@ -189,8 +204,7 @@ def judge_shared(world, seen):
         raise Verdict(f"{seen.key}: seen {seen.value and seen.value[:40]!r} at {seen.began:.1f} to {seen.ended:.1f} "
                       f"(real {seen.real:.3f}); it could be {[shown(a) for a in allowed]}\n"
                       + "\n".join(f"    {r.event} {r.began:.3f} {shown(r.state)}" for r in rows[-5:]) + "\n"
-                      + "\n".join(f"    server {w.real:.3f} {'own' if w.request else 'foreign'} {shown(w.entry)}"
-                                  for w in [w for w in world.writes if w.key == seen.key][-8:]))
+                      + carried_out(world, seen.key))
 
 
 def judge_seen(world, seen):
