@@ -201,8 +201,24 @@ bool wb_batch_is_full(struct writeback *wb, const struct batch *b)
 	return bytes > BATCH_BYTES;
 }
 
+/* It may have been changed since it was collected: what is taken now belongs to that change. -EBUSY:
+ * the change has its own turn; -ENOENT: nothing is to be sent. Under `book`. */
+static int take_newer(struct writeback *wb, const struct batch *b, struct parcel *p)
+{
+	struct entry_id id = parcel_id(p);
+	struct journal j;
+	int rc = journal_get(wb->local, p->ns->journal, &id, &j);
+
+	if (rc || j.seq == p->j.seq)
+		return rc;
+	if (j.op != p->j.op || !(p->urgent || j.first <= b->urgent))
+		return -EBUSY;
+	p->j = j;
+	return 0;
+}
+
 /* Takes the value and what belongs to it. -EBUSY: not now. */
-static int load_value(struct writeback *wb, struct parcel *p)
+static int load_value(struct writeback *wb, const struct batch *b, struct parcel *p)
 {
 	struct entry_id id = parcel_id(p);
 	struct wb_entry e;
@@ -211,7 +227,9 @@ static int load_value(struct writeback *wb, struct parcel *p)
 
 	/* In one step, or what belongs to one value would go with another. */
 	lock_take(&wb->book);
-	int rc = wb_entry_get(wb, &id, &e);
+	int rc = take_newer(wb, b, p);
+	if (!rc)
+		rc = wb_entry_get(wb, &id, &e);
 	int read = !rc && e.exists && e.info.cached ? wb_read(&wb->base, &id, NOW_NEVER, &v)
 						    : -ENODATA;
 	lock_drop(&wb->book);
@@ -348,15 +366,15 @@ static int load_parcel(struct writeback *wb, struct batch *b, struct parcel *p)
 	}
 	if (p->j.op != JOURNAL_PUT)
 		return 0;
-	rc = b->full ? 0 : load_value(wb, p);
+	rc = b->full ? 0 : load_value(wb, b, p);
 	if (rc == -ENODATA)
 		rc = fetch_missing(wb, p);
 	if (!rc && !b->full && p->j.op == JOURNAL_PUT && !p->value)
-		rc = load_value(wb, p);
+		rc = load_value(wb, b, p);
 	if (rc == -ENOENT || rc == -ENODATA) /* there is nothing to send any more */
 		return -EAGAIN;
 	b->full |= !rc && b->bytes && b->bytes + p->size > BATCH_BYTES;
-	if (!rc && b->full) { /* the next one's */
+	if (rc == -EBUSY || (!rc && b->full)) { /* the next one's */
 		b->next_due = 0;
 		note_left_put(b, p);
 		return -EAGAIN;

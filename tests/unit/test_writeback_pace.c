@@ -78,6 +78,44 @@ static void test_one_write_a_second(void **state)
 	assert_string_equal(asked(k), "put a");
 }
 
+/* While the uploader looks whether somebody has it open, somebody changes it. */
+static bool changes_it(void *arg, const struct entry_id *id)
+{
+	struct wbk *k = arg;
+
+	(void)id;
+	k->st->is_written = NULL;
+	wbk_set(k, "a", 0, "{\"n\":1}");
+	return false;
+}
+
+/* What is changed between the collecting and the loading is sent once, with its own turn. */
+static void test_changed_while_it_is_loaded(void **state)
+{
+	struct wbk *k = *state;
+
+	wbk_put(k, "a", "1");
+	wbk_advance(1);
+	k->st->is_written_arg = k;
+	k->st->is_written = changes_it;
+	wbk_pass(k);
+	assert_string_equal(asked(k), "");
+	wbk_advance(1);
+	wbk_pass(k);
+	assert_string_equal(asked(k), "put a");
+	assert_string_equal(fake_find(&k->remote, "a")->metadata, "{\"n\":1}");
+	wbk_upload(k);
+	assert_string_equal(asked(k), "");
+	/* Or at once, where somebody waits for it. */
+	wbk_put(k, "a", "2");
+	assert_int_equal(control_all(k, CONTROL_UPLOAD), 0);
+	k->st->is_written = changes_it;
+	wbk_pass(k);
+	assert_string_equal(asked(k), "put a");
+	wbk_upload(k);
+	assert_string_equal(asked(k), "");
+}
+
 static void put_many(struct wbk *k, char letter, int from, int n)
 {
 	char key[32];
@@ -312,6 +350,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		wbk_test(test_only_what_was_asked_for_hurries),
 		wbk_test(test_one_write_a_second),
+		wbk_test(test_changed_while_it_is_loaded),
 		wbk_test(test_a_stream),
 		wbk_test(test_what_is_no_stream),
 		wbk_test(test_a_trickle),
