@@ -54,13 +54,15 @@ static bool is_success(const struct call *call)
 }
 
 /* What the transport's thread does with an answer. With the lock. */
-static void take_stock(struct client *c, const struct exchange *x, int64_t now)
+static void take_stock(struct client *c, const struct call *call, int64_t now)
 {
+	const struct exchange *x = &call->x;
 	bool answered = x->error == 0;
 
 	c->stats.sent += x->sent;
 	c->stats.received += x->received;
-	pacer_done(&c->pacer, now, answered, x->head.remaining, x->head.reset, x->head.quota);
+	pacer_done(&c->pacer, now, call->started, answered, x->head.remaining, x->head.reset,
+		x->head.quota);
 	if (answered)
 		c->stats.offline_since = 0;
 	else if ((x->error == -ECONNABORTED || x->error == -ETIMEDOUT) && !c->stats.offline_since)
@@ -75,7 +77,7 @@ static void on_done(struct exchange *x)
 	struct client *c = call->c;
 
 	lock_take(&c->lock);
-	take_stock(c, x, now_of(c));
+	take_stock(c, call, now_of(c));
 	call->state = CALL_ANSWERED;
 	pthread_cond_broadcast(&c->changed);
 	lock_drop(&c->lock);
@@ -307,6 +309,7 @@ static bool may_go(struct run *run, struct call *call, int64_t now)
 	if (call->prio == CLIENT_BACKGROUND)
 		call->deadline += now - call->wanted_at > 0 ? now - call->wanted_at : 0;
 	call->wanted_at = 0;
+	call->started = now;
 	call->state = CALL_UNDER_WAY;
 	run->c->stats.requests[call->req.call]++;
 	run->c->stats.retries += call->attempt > 0;

@@ -30,6 +30,7 @@ struct call {
 	enum client_priority prio;
 	unsigned attempt;
 	int64_t not_before, deadline;
+	int64_t started; /* the attempt under way */
 	int64_t wanted_at; /* since when it waits for the pacer; 0: it does not */
 };
 

@@ -2,7 +2,6 @@
 
 static const int64_t SECOND_NS = INT64_C(1000000000);
 static const int64_t QUOTA_DEFAULT = 1200; /* per five minutes: Cloudflare's, whatever it says */
-static const int64_t SAME_WINDOW_NS = INT64_C(3000000000); /* ends this close are one window's */
 
 enum {
 	FIRST_UNDER_WAY = 8, /* before anything is known */
@@ -89,26 +88,30 @@ int64_t pacer_start(struct pacer *p, int64_t now, enum client_priority prio)
 	return 0;
 }
 
-/* An answer counts for the window that it was given in, and answers may overtake each other. */
-static void learn(struct pacer *p, int64_t now, int64_t remaining, int64_t reset_s)
+/* An answer counts for the window that it was given in, which ends at some time between two bounds: it
+ * was given between the request and its arrival, and its seconds are whole, rounded we do not know how.
+ * Answers overtake each other: those of one window narrow the bounds, and the least of them counts. One
+ * whose window began after the known one is over begins anew; that of an older window says nothing. */
+static void learn(struct pacer *p, int64_t now, int64_t started, int64_t remaining, int64_t reset_s)
 {
-	/* Seconds are whole, rounded we do not know how: the window surely is over a second
-	 * later. */
-	int64_t reset_at = now + (reset_s + 1) * SECOND_NS;
+	int64_t from = started + (reset_s - 1) * SECOND_NS, upto = now + (reset_s + 1) * SECOND_NS;
 
-	if (p->left < 0 || !p->reset_at || reset_at > p->reset_at + SAME_WINDOW_NS) {
+	if (p->left < 0 || !p->reset_at || from > p->reset_at) {
 		p->left = remaining;
-		p->reset_at = reset_at;
-	} else if (reset_at >= p->reset_at - SAME_WINDOW_NS) {
+		p->reset_from = from;
+		p->reset_at = upto;
+	} else if (upto >= p->reset_from) {
 		if (remaining < p->left)
 			p->left = remaining;
-		if (reset_at > p->reset_at)
-			p->reset_at = reset_at;
+		if (from > p->reset_from)
+			p->reset_from = from;
+		if (upto < p->reset_at)
+			p->reset_at = upto;
 	}
 }
 
-void pacer_done(struct pacer *p, int64_t now, bool answered, int64_t remaining, int64_t reset_s,
-	int64_t quota)
+void pacer_done(struct pacer *p, int64_t now, int64_t started, bool answered, int64_t remaining,
+	int64_t reset_s, int64_t quota)
 {
 	p->under_way--;
 	p->answered |= answered;
@@ -117,7 +120,7 @@ void pacer_done(struct pacer *p, int64_t now, bool answered, int64_t remaining, 
 	if (answered && remaining >= 0 && reset_s >= 0) {
 		if (remaining > p->quota)
 			p->quota = remaining;
-		learn(p, now, remaining, reset_s);
+		learn(p, now, started, remaining, reset_s);
 	} else if (p->left > 0) {
 		/* Whether it was counted nobody tells. */
 		p->left--;

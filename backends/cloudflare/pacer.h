@@ -30,6 +30,7 @@ struct pacer {
 	int64_t quota; /* requests per window */
 	int64_t left; /* of these, at the last answer; -1: not known */
 	int64_t reset_at; /* when the window surely has ended; 0: not known */
+	int64_t reset_from; /* when it may have at the earliest */
 	int64_t blocked_until; /* by the server's wish */
 	int64_t last_start[PACER_PRIORITIES];
 	unsigned waiting[PACER_PRIORITIES];
@@ -47,10 +48,10 @@ void pacer_wait_end(struct pacer *p, enum client_priority prio);
  * earlier whenever another request starts waiting no longer, or is done. INT64_MAX: only then. */
 int64_t pacer_start(struct pacer *p, int64_t now, enum client_priority prio);
 
-/* One under way is over. remaining and reset (seconds) as its answer had them, or -1; quota too.
- * `answered`: there was an answer. */
-void pacer_done(struct pacer *p, int64_t now, bool answered, int64_t remaining, int64_t reset_s,
-	int64_t quota);
+/* One under way is over, that had started at `started`. remaining and reset (seconds) as its answer had
+ * them, or -1; quota too. `answered`: there was an answer. */
+void pacer_done(struct pacer *p, int64_t now, int64_t started, bool answered, int64_t remaining,
+	int64_t reset_s, int64_t quota);
 
 /* Nothing may go before `until`. */
 void pacer_block(struct pacer *p, int64_t until);

@@ -36,7 +36,7 @@ static void server_count(struct server *s, int64_t now, int64_t *remaining, int6
 
 /* A request on its way: counted at one time, answered at another. */
 struct flight {
-	int64_t counted_at, answered_at, remaining, reset;
+	int64_t started, counted_at, answered_at, remaining, reset;
 	bool counted, lost;
 };
 
@@ -47,6 +47,7 @@ struct world {
 	int n;
 	int64_t now;
 	unsigned seed;
+	unsigned slowest; /* milliseconds, of each way */
 };
 
 static unsigned draw(struct world *w, unsigned below)
@@ -59,8 +60,9 @@ static void take_off(struct world *w)
 {
 	struct flight *f = w->flights + w->n++;
 
-	f->counted_at = w->now + draw(w, 400) * (SECOND / 1000);
-	f->answered_at = f->counted_at + draw(w, 400) * (SECOND / 1000);
+	f->started = w->now;
+	f->counted_at = w->now + draw(w, w->slowest) * (SECOND / 1000);
+	f->answered_at = f->counted_at + draw(w, w->slowest) * (SECOND / 1000);
 	f->counted = false;
 	f->lost = draw(w, 100) == 0;
 }
@@ -88,15 +90,16 @@ static void advance(struct world *w, int64_t until)
 			next->counted = true;
 			continue;
 		}
-		pacer_done(&w->pacer, when, !next->lost, next->lost ? -1 : next->remaining,
-			next->lost ? -1 : next->reset, next->lost ? -1 : w->server.quota);
+		pacer_done(&w->pacer, when, next->started, !next->lost,
+			next->lost ? -1 : next->remaining, next->lost ? -1 : next->reset,
+			next->lost ? -1 : w->server.quota);
 		*next = w->flights[--w->n];
 	}
 }
 
 static void init_world(struct world *w, int quota, unsigned seed)
 {
-	*w = (struct world){.now = 5 * SECOND, .seed = seed, .server.quota = quota};
+	*w = (struct world){.now = 5 * SECOND, .seed = seed, .slowest = 400, .server.quota = quota};
 	pacer_init(&w->pacer);
 }
 
@@ -137,6 +140,21 @@ static void test_never_refused(void **state)
 	}
 }
 
+/* Answers that take a quarter of a minute are not those of a new window. */
+static void test_slow_answers(void **state)
+{
+	for (unsigned seed = 1; seed <= 8; seed++) {
+		for (int prio = 0; prio < PACER_PRIORITIES; prio++) {
+			struct world w;
+
+			init_world(&w, QUOTA, seed);
+			w.slowest = 8000;
+			drive(&w, 5000, (enum client_priority)prio);
+			assert_int_equal(w.server.refused, 0);
+		}
+	}
+}
+
 static void test_small_quotas(void **state)
 {
 	for (int quota = 1; quota <= 40; quota++) {
@@ -146,8 +164,8 @@ static void test_small_quotas(void **state)
 		/* The first few go out before the quota is known. */
 		w.server.end = w.now + WINDOW_S * SECOND;
 		if (quota < 8)
-			pacer_done((w.pacer.under_way++, &w.pacer), w.now, true, quota, WINDOW_S,
-				quota);
+			pacer_done((w.pacer.under_way++, &w.pacer), w.now, w.now, true, quota,
+				WINDOW_S, quota);
 		drive(&w, 3 * quota, CLIENT_INTERACTIVE);
 		assert_int_equal(w.server.refused, 0);
 	}
@@ -222,7 +240,7 @@ static void test_no_quota(void **state)
 	while (pacer_start(&p, 1, CLIENT_INTERACTIVE) == 0)
 		assert_true(++started < 100);
 	assert_int_equal(started, 8);
-	pacer_done(&p, 2, true, -1, -1, -1);
+	pacer_done(&p, 2, 1, true, -1, -1, -1);
 	for (int i = 0; i < 10000; i++)
 		assert_int_equal(pacer_start(&p, 3, CLIENT_BACKGROUND), 0);
 	assert_int_equal(pacer_left(&p, 3), -1);
@@ -235,15 +253,35 @@ static void test_answers_overtake_each_other(void **state)
 	pacer_init(&p);
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(pacer_start(&p, SECOND, CLIENT_INTERACTIVE), 0);
-	pacer_done(&p, 2 * SECOND, true, 90, 200, 100);
+	pacer_done(&p, 2 * SECOND, SECOND, true, 90, 200, 100);
 	assert_int_equal(pacer_left(&p, 2 * SECOND), 87);
-	pacer_done(&p, 2 * SECOND, true, 92, 200, 100);
+	pacer_done(&p, 2 * SECOND, SECOND, true, 92, 200, 100);
 	assert_int_equal(pacer_left(&p, 2 * SECOND), 88);
 	/* A window later, an answer from the one before. */
-	pacer_done(&p, 203 * SECOND, true, 99, 299, 100);
+	pacer_done(&p, 203 * SECOND, 202 * SECOND, true, 99, 299, 100);
 	assert_int_equal(pacer_left(&p, 203 * SECOND), 98);
-	pacer_done(&p, 203 * SECOND, true, 0, 0, 100);
+	pacer_done(&p, 203 * SECOND, SECOND, true, 0, 0, 100);
 	assert_int_equal(pacer_left(&p, 203 * SECOND), 99);
+}
+
+/* An old answer that comes late does not give back what has been used since. */
+static void test_late_answers(void **state)
+{
+	struct pacer p;
+
+	pacer_init(&p);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(pacer_start(&p, SECOND, CLIENT_INTERACTIVE), 0);
+	pacer_done(&p, 2 * SECOND, SECOND, true, 50, 200, 100);
+	pacer_done(&p, 60 * SECOND, SECOND, true, 90, 199, 100);
+	assert_int_equal(pacer_left(&p, 60 * SECOND), 47);
+	assert_true(p.reset_at <= 203 * SECOND);
+	/* The next window may begin a little before this one is known to be over. */
+	pacer_done(&p, 202 * SECOND + 2, 202 * SECOND + 1, true, 99, 299, 100);
+	assert_int_equal(pacer_left(&p, 203 * SECOND), 97);
+	/* What was sent in this window and answered in the next. */
+	pacer_done(&p, 260 * SECOND, SECOND, true, 1, 5, 100);
+	assert_int_equal(pacer_left(&p, 260 * SECOND), 98);
 }
 
 static void test_retry_delay(void **state)
@@ -263,6 +301,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_never_refused),
+		cmocka_unit_test(test_slow_answers),
 		cmocka_unit_test(test_small_quotas),
 		cmocka_unit_test(test_others_use_the_token_too),
 		cmocka_unit_test(test_background_leaves_a_reserve),
@@ -270,6 +309,7 @@ int main(void)
 		cmocka_unit_test(test_blocked),
 		cmocka_unit_test(test_no_quota),
 		cmocka_unit_test(test_answers_overtake_each_other),
+		cmocka_unit_test(test_late_answers),
 		cmocka_unit_test(test_retry_delay),
 	};
 
