@@ -17,10 +17,10 @@ from model import Seen, Stored, same_files, shown, stored
 Write = namedtuple("Write", "real time key entry request life")
 
 # A state that a key was brought into by the mount, between two real times. lost_at: when a crash took
-# it back.
-Row = namedtuple("Row", "began ended state lost_at event")
+# it back. unsure: a crash may have taken it back, which nothing tells.
+Row = namedtuple("Row", "began ended state lost_at event unsure", defaults=(False,))
 
-PUT_OFF = 64  # seconds by which an expiration may be put off that has come near on the way
+PUT_OFF = 60 + 64 + 1  # seconds ahead at most to which an expiration is put off that has come near on the way
 LOCAL = ["*~", ".*.swp", ".*.??????", "4913"]
 DURABLE_WITHIN = 3.0  # real seconds: 0.1 by the contract, and room for a sanitizer on a busy machine
 
@@ -47,14 +47,21 @@ def is_state(row, entry, time, values_only):
 def near(rows, write, values_only):
     """For a person: which states come near."""
     lines = [f"    {'lost ' if r.lost_at else ''}{r.event} {r.began:.3f}-{r.ended or 0:.3f}: {shown(r.state)}"
-             for r in rows[-12:]]
+             for r in around(rows, write.real, 12, lambda r: r.began)]
     return f"at {write.real:.3f} (time {write.time:.1f}): {shown(write.entry)}\n" + "\n".join(lines)
 
 
-def carried_out(world, key, latest=8):
+def around(rows, real, most, when):
+    """Those about a moment."""
+    at = next((i for i, r in enumerate(rows) if when(r) > real), len(rows))
+    return rows[max(0, at - most // 2 - 1):at + most // 2]
+
+
+def carried_out(world, key, real):
     """For a person: what the server has done to a key."""
+    rows = around([w for w in world.writes if w.key == key], real, 10, lambda w: w.real)
     return "\n".join(f"    server {w.real:.3f} (time {w.time:.1f}) life {w.life}, {by(w.request)}: {shown(w.entry)}"
-                     for w in [w for w in world.writes if w.key == key][-latest:])
+                     for w in rows)
 
 
 def by(request):
@@ -119,7 +126,7 @@ def judge_writes(world):
         try:
             orders[write.key].take(write)
         except Verdict as e:
-            raise Verdict(f"{e}\n{carried_out(world, write.key)}") from e
+            raise Verdict(f"{e}\n{carried_out(world, write.key, write.real)}") from e
 
 
 def judge_pace(world):
@@ -148,8 +155,8 @@ def states_between(world, key, began, ended):
     return states
 
 
-def judge_others(world, seen, age):
-    states = states_between(world, seen.key, seen.began - age, seen.ended)
+def judge_others(world, seen, since):
+    states = states_between(world, seen.key, since, seen.ended)
     if seen.value is None:
         good = None in states
     else:
@@ -159,16 +166,16 @@ def judge_others(world, seen, age):
     if not good:
         rows = "\n".join(f"    {t:.1f}: {shown(e)}" for t, e in world.foreign.get(seen.key, [])[-8:])
         raise Verdict(f"{seen.key}: seen from {seen.began:.1f} to {seen.ended:.1f}: "
-                      f"{shown(seen if seen.value is not None else None)}; nothing of the last {age} s is that\n{rows}")
+                      f"{shown(seen if seen.value is not None else None)}; nothing since {since:.1f} is that\n{rows}")
 
 
-def judge_listed(world, listed, age):
+def judge_listed(world, listed, since):
     prefix = listed.folder + "/"
     for key in world.foreign:
         name = key[len(prefix):]
         if not key.startswith(prefix) or "/" in name:
             continue
-        states = states_between(world, key, listed.began - age, listed.ended)
+        states = states_between(world, key, since, listed.ended)
         if (name in listed.names and all(s is None for s in states)) or \
                 (name not in listed.names and None not in states):
             raise Verdict(f"{key}: {'' if name in listed.names else 'not '}listed between {listed.began:.1f} and "
@@ -194,29 +201,26 @@ def foreign_after(world, seen, latest):
 def judge_shared(world, seen):
     rows = [r for r in world.history.get(seen.key, [])
             if r.began < seen.real and not (r.lost_at and r.lost_at < seen.real)]
-    latest = rows[-1] if rows else None
-    if latest is None:
-        allowed = states_between(world, seen.key, 0.0, seen.ended)
-    else:
-        allowed = [latest.state, *foreign_after(world, seen, latest)]
+    sure = next((i for i in range(len(rows) - 1, -1, -1) if not rows[i].unsure), -1)
+    allowed = states_between(world, seen.key, 0.0, seen.ended) if sure < 0 else []
+    for latest in rows[max(sure, 0):]:
+        allowed += [latest.state, *foreign_after(world, seen, latest)]
     allowed += [None] if any(e is not None and e.expiration for e in allowed) else []
     if seen.value not in [None if a is None else a.value for a in allowed]:
         raise Verdict(f"{seen.key}: seen {seen.value and seen.value[:40]!r} at {seen.began:.1f} to {seen.ended:.1f} "
                       f"(real {seen.real:.3f}); it could be {[shown(a) for a in allowed]}\n"
                       + "\n".join(f"    {r.event} {r.began:.3f} {shown(r.state)}" for r in rows[-5:]) + "\n"
-                      + carried_out(world, seen.key))
+                      + carried_out(world, seen.key, seen.real))
 
 
 def judge_seen(world, seen):
-    recent = world.max_age + world.most_lag + world.slack
     for row in seen:
-        age = recent if row.began - recent > world.calm_since else 10**10
         if not isinstance(row, Seen):
-            judge_listed(world, row, age)
+            judge_listed(world, row, world.since(row.began))
         elif row.key.startswith("s/"):
             judge_shared(world, row)
         else:
-            judge_others(world, row, age)
+            judge_others(world, row, world.since(row.began))
 
 
 # --- crashes ---------------------------------------------------------------------------------------
@@ -246,19 +250,24 @@ def moments(survivor, now, durable):
 
 
 def judge_crash(survivors, killed_at, now):
-    """The one moment that every process has gone back to: how many events each has had then."""
+    """The moments that all processes may have gone back to: how many events each has had, at the latest
+    and at the earliest."""
     durable = max([e.upto for s in survivors for e in s.events if e.upto is not None] + [killed_at - DURABLE_WITHIN])
     choices = [moments(s, now, durable) for s in survivors]
+    found = []
     for _, moment, _ in sorted((c for choice in choices for c in choice), key=lambda c: -c[1]):
         picks = [next((c for c in choice if c[1] <= moment <= c[2]), None) for choice in choices]
         if all(picks):
-            return [p[0] for p in picks]
+            found.append([p[0] for p in picks])
+    if found:
+        return list(zip(found[0], found[-1]))
     raise Verdict("the processes have gone back to different moments: "
                   + "; ".join(f"{[(n, round(a, 3), round(b, 3)) for n, a, b in c]}" for c in choices))
 
 
-def rows_of(events, lost_from, lost_at):
-    """[(key, Row)] of a process's events; those from `lost_from` on were taken back."""
+def rows_of(events, lost_from, lost_at, unsure_from):
+    """[(key, Row)] of a process's events; those from `lost_from` on were taken back, and of those before,
+    from `unsure_from` on, it is not known where nothing of its own shows it."""
     for i, event in enumerate(events):
         lost = lost_at if i >= lost_from else None
         for key, file in event.changes.items():
@@ -266,4 +275,4 @@ def rows_of(events, lost_from, lost_at):
         if event.shared:
             key, value = event.shared
             yield key, Row(event.began, event.ended, None if value is None else Stored(value, None, None), lost,
-                           event.kind)
+                           event.kind, unsure_from <= i < lost_from)

@@ -15,6 +15,7 @@ Time is virtual, and runs by itself RATE times as fast as the real one, with jum
 """
 
 import argparse
+import bisect
 import os
 import pickle
 import random
@@ -26,14 +27,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "mount")]
 
 import harness  # noqa: E402
 from harness import Clock, eventually, run  # noqa: E402
-from judge import (Row, Survivor, Verdict, Write, judge_crash, judge_pace, judge_seen, judge_writes,  # noqa: E402
+from judge import (PUT_OFF, Row, Survivor, Verdict, Write, judge_crash, judge_pace, judge_seen, judge_writes,  # noqa: E402
                    rows_of)
 from model import File, is_alive, same_files, shown, stored  # noqa: E402
 from remote import RemoteMount, Server  # noqa: E402
@@ -73,16 +74,19 @@ class Process:
 class World:
     """Server, daemon, processes, and the record of everything."""
 
-    max_age, most_lag, slack = 60, 60, 4 * RATE
+    max_age, most_lag = 60, 60
+    believed = 4  # real seconds for which the kernel goes on to show a name, and some
 
     def __init__(self, kvfs, seed, folder, say=lambda text: None):
         self.rng = random.Random(seed)
         self.seed, self.folder, self.say = seed, folder, say
         self.clock, self.time_lock = Clock(folder), threading.Lock()
+        self.times = [(time.monotonic(), self.clock.now)]
         self.server = Server().start()
         self.server.clock.follow(self.clock.file)
         self.ns = self.server.namespace("main")
         self.writes, self.refused_writes = [], []
+        self.asked = deque(maxlen=100)
         self.foreign, self.history = {}, {}
         self.life, self.number, self.tally = 0, 0, Counter()
         self.calm_since = self.clock.now
@@ -124,6 +128,7 @@ class World:
             request.cut = False
             self.request.now = request
             self.tally[request.kind] += 1
+            self.asked.append((round(time.monotonic(), 3), request))
             try:
                 return answer(request)
             finally:
@@ -149,6 +154,15 @@ class World:
     def advance(self, seconds):
         with self.time_lock:
             self.clock.advance(seconds)
+            self.times.append((time.monotonic(), self.clock.now))
+
+    def since(self, began):
+        """The virtual time of which something may be shown that was looked at at another."""
+        times = self.times
+        real = times[bisect.bisect_right(times, began, key=lambda t: t[1]) - 1][0] - self.believed
+        before = times[max(0, bisect.bisect_right(times, real, key=lambda t: t[0]) - 1)][1]
+        since = before - self.max_age - self.most_lag
+        return since if since > self.calm_since else 0.0
 
     # --- weather -----------------------------------------------------------------------------
 
@@ -220,10 +234,10 @@ class World:
     def kill(self):
         self.mount.kill()
         self.tally["kills"] += 1
-        self.life += 1
         killed_at = time.monotonic()
         # What it has sent is on its way no more: no connection of it is left.
         eventually(lambda: self.server.log.open == 0, 10, "the end of the daemon's connections")
+        self.life += 1
         return killed_at
 
     # --- the story ---------------------------------------------------------------------------
@@ -255,8 +269,8 @@ class World:
             p.ask(name, *args)
         return [p.answer() for p in self.processes]
 
-    def add_history(self, events, lost_from=1 << 60, lost_at=None):
-        for key, row in rows_of(events, lost_from, lost_at):
+    def add_history(self, events, lost_from=1 << 60, lost_at=None, unsure_from=1 << 60):
+        for key, row in rows_of(events, lost_from, lost_at, unsure_from):
             self.history.setdefault(key, []).append(row)
 
     def round(self, kind, kill):
@@ -314,27 +328,31 @@ class World:
     def go_offline(self):
         if self.server._listener:
             self.tally["offline"] += 1
-            for write in self.writes[-200:]:
-                if write.request is not None and write.real > time.monotonic() - 1:
-                    write.request.cut = True
+            began = time.monotonic()
             self.server.stop()
+            for write in list(self.writes):
+                if write.request is not None and write.real > began - 1:
+                    write.request.cut = True
 
     def recover(self, killed_at, new_events, kind):
         """After a kill: mounts again, and finds out which moment it has gone back to."""
         self.start()
         survivors = [Survivor(*found) for found in self.ask_all("recover")]
         numbers = judge_crash(survivors, killed_at, self.clock.now)
-        for p, survivor, events, n in zip(self.processes, survivors, new_events, numbers):
+        for p, survivor, events, (n, earliest) in zip(self.processes, survivors, new_events, numbers):
             before = len(survivor.events) - len(events)
             self.tally["taken back"] += len(survivor.events) - n
-            self.take_back(survivor.events[:before], n, killed_at)
-            self.add_history(events, n - before, killed_at)
+            self.take_back(survivor.events[:before], n, killed_at, earliest)
+            self.add_history(events, n - before, killed_at, earliest - before)
             p.ask("go_back", n)
             p.answer()
 
-    def take_back(self, events, n, killed_at):
+    def take_back(self, events, n, killed_at, earliest):
         """Older events than this round's, too."""
         lost = {(e.began, key) for e in events[n:] for key in [*e.changes, *([e.shared[0]] if e.shared else [])]}
+        for e in [e for e in events[earliest:n] if e.shared]:
+            self.history[e.shared[0]] = [r._replace(unsure=True) if r.began == e.began else r
+                                         for r in self.history[e.shared[0]]]
         for _, key in lost:
             self.history[key] = [r._replace(lost_at=killed_at) if (r.began, key) in lost else r
                                  for r in self.history[key]]
@@ -367,7 +385,7 @@ class World:
         for key, file in want.items():  # one whose time was near was put off
             if file.expiration and key in own and file.expiration != own[key].expiration:
                 if any(w.key == key and w.entry and w.entry.expiration == own[key].expiration and
-                       file.expiration < w.time + 64 for w in self.writes):
+                       file.expiration < w.time + PUT_OFF for w in self.writes):
                     own[key] = own[key]._replace(expiration=file.expiration)
         problem = same_files(want, own, now)
         if problem:
@@ -435,6 +453,11 @@ class World:
         finally:
             other.abandon()
 
+    def listings(self):
+        """For a person: the last listings."""
+        return "\n".join(f"  {at} {r.kind} {r.asked.partition('/keys')[2]} {[f.name for f in r.faults] or ''}"
+                         for at, r in list(self.asked) if r.kind == "list")
+
     def end(self):
         self.ended.set()
         self.timer.join()
@@ -458,7 +481,7 @@ def storm(seed, rounds, keep=None, say=lambda text: None):
             report = ""
         except AssertionError as r:
             report = f"\n{r}"
-        raise Verdict(f"seed {seed}: {e}{report}\n  life {world.life}, {dict(world.tally)}\n  {world.mount.tail()}\n"
+        raise Verdict(f"seed {seed}: {e}{report}\n  life {world.life}, {dict(world.tally)}\n{world.listings()}\n  {world.mount.tail()}\n"
                       f"  again: tests/storm/storm.py --kvfs PROGRAM --seed {seed} --rounds {rounds}") from e
     finally:
         world.end()
