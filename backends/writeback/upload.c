@@ -24,6 +24,7 @@ static const int64_t GATHER_MAX =
 enum {
 	STREAM_LEAST = 64, /* changes that make a stream of them, whose end is waited for */
 	STREAM_GOES_ON = 8, /* of these, how many are so new that they are not due yet */
+	JOURNEYS = 6, /* attempts for what expires soon, each with twice the time for the journey */
 	CREDIT_MAX = 16, /* requests that go at once; more of them are upload_delay apart */
 };
 
@@ -81,13 +82,29 @@ static void sending_release(struct sending *s)
 	free(s->results);
 }
 
+/* How many seconds the journey may take, and clocks may differ: more with every attempt. */
+static int64_t journey(const struct parcel *p)
+{
+	return p->j.tries < JOURNEYS ? INT64_C(1) << p->j.tries : INT64_C(1) << JOURNEYS;
+}
+
 /* The expiration that the remote store will take: one that has come too near is put off by the
  * seconds that are missing, since it is the journey that they were lost on. */
-static int64_t sendable_expiration(const struct writeback *wb, int64_t expiration)
+static int64_t sendable_expiration(const struct writeback *wb, const struct parcel *p)
 {
-	int64_t least = clock_now() / CLOCK_SECOND + wb->remote->ttl_min + 1;
+	int64_t least = clock_now() / CLOCK_SECOND + wb->remote->ttl_min + journey(p);
 
-	return expiration && expiration < least ? least : expiration;
+	return p->expiration && p->expiration < least ? least : p->expiration;
+}
+
+/* Whether it may have been refused only because its expiration was too near when it arrived. */
+static bool came_too_near(
+	const struct writeback *wb, const struct parcel *p, const struct remote_item *item)
+{
+	int64_t ahead = item->expiration - clock_now() / CLOCK_SECOND;
+
+	return item->expiration && p->j.tries < JOURNEYS &&
+		ahead <= wb->remote->ttl_min + (INT64_C(1) << JOURNEYS);
 }
 
 /* Sends the parcels of one namespace and kind. */
@@ -106,7 +123,7 @@ static void send_some(struct writeback *wb, struct batch *b, struct sending *s, 
 		s->items[n] = (struct remote_item){
 			.key = s->names[n],
 			.value = p->value,
-			.expiration = sendable_expiration(wb, p->expiration),
+			.expiration = sendable_expiration(wb, p),
 			.metadata = p->metadata,
 			.metadata_len = p->metadata_len,
 		};
@@ -120,10 +137,14 @@ static void send_some(struct writeback *wb, struct batch *b, struct sending *s, 
 	else
 		remote->ops->remove(remote, ns->id, s->names, n, s->results);
 	for (size_t i = 0; i < n; i++) {
-		/* What is to be removed and is not there is done. */
-		bool gone = op == JOURNAL_REMOVE && s->results[i] == -ENOENT;
+		struct parcel *p = &b->parcels[s->which[i]];
 
-		b->parcels[s->which[i]].result = gone ? 0 : s->results[i];
+		p->result = s->results[i];
+		/* What is to be removed and is not there is done. */
+		if (op == JOURNAL_REMOVE && p->result == -ENOENT)
+			p->result = 0;
+		if (op == JOURNAL_PUT && p->result == -EINVAL && came_too_near(wb, p, &s->items[i]))
+			p->result = -EAGAIN;
 	}
 	wb_note_answer(wb, s->results[0]);
 }

@@ -418,6 +418,34 @@ static void test_expiration_comes_too_near(void **state)
 	assert_string_equal(wbk_keys(k), "");
 }
 
+/* It arrives too late even so, again and again: that is not its fault. */
+static void test_expiration_too_near_on_arrival(void **state)
+{
+	struct wbk *k = *state;
+	int64_t now = clock_now() / CLOCK_SECOND;
+
+	k->remote.base.ttl_min = 60;
+	k->remote.refused = "a";
+	k->remote.refusal = -EINVAL;
+	wbk_put_with(k, "a", "1", now + 61, NULL);
+	wbk_put_with(k, "b", "1", now + 1000, NULL);
+	for (int i = 0; i < 4; i++) {
+		wbk_upload(k);
+		assert_string_equal(wbk_state(k, "a"), "pending");
+		wbk_advance(1 << i);
+	}
+	k->remote.refused = NULL;
+	wbk_upload(k);
+	now = clock_now() / CLOCK_SECOND;
+	assert_string_equal(wbk_state(k, "a"), "synced");
+	assert_in_range(fake_find(&k->remote, "a")->expiration, now + 60 + 15, now + 60 + 17);
+	/* What is refused for another reason is. */
+	k->remote.refused = "b";
+	wbk_put_with(k, "b", "2", now + 1000, NULL);
+	wbk_upload(k);
+	assert_string_not_equal(wbk_state(k, "b"), "pending");
+}
+
 /* Offline for so long that it has expired meanwhile; what was there before goes. */
 static void test_expired_while_offline(void **state)
 {
@@ -485,6 +513,7 @@ int main(void)
 		wbk_test(test_renamed),
 		wbk_test(test_cancelled),
 		wbk_test(test_expiration_comes_too_near),
+		wbk_test(test_expiration_too_near_on_arrival),
 		wbk_test(test_expired_while_offline),
 		wbk_test(test_names_become_local),
 	};
