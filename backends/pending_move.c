@@ -32,6 +32,17 @@ void pending_move_cancel(struct pending_move_plan *plan)
 	free(plan);
 }
 
+/* Whether somebody sees it, whose name would be too long then. */
+static bool is_seen(const struct pending_entry *e)
+{
+	const struct pending_state *s = &e->state;
+
+	if (s->removed)
+		return false;
+	return e->id.kind == ENTRY_KEY || s->rec_part != PENDING_OWN ||
+		pending_record(s)->flags & RECORD_MADE;
+}
+
 /* The entry's name below `to` instead of `from`; `to` NULL: it is to be dropped, as everything is
  * that has expired. */
 static int plan_add(struct pending_move_plan *plan, struct pending_entry *e,
@@ -64,7 +75,7 @@ static int plan_add(struct pending_move_plan *plan, struct pending_entry *e,
 	size_t tail = is_base ? 0 : (size_t)(e->id.len - from->len);
 	size_t max = e->id.kind == ENTRY_KEY ? (size_t)STORE_KEY_MAX : (size_t)STORE_PREFIX_MAX;
 	if (head + tail > max)
-		return -ENAMETOOLONG;
+		return is_seen(e) ? -ENAMETOOLONG : 0;
 	memcpy(bytes, to->bytes, head);
 	memcpy(bytes + head, e->id.bytes + e->id.len - tail, tail);
 	m->fresh = table_entry_new(&(struct entry_id){

@@ -151,6 +151,14 @@ static int move_one(struct lmdb_store *st, struct txn *t, const struct entry_id 
 	if (!left.recorded && !left.value && !m->exchange)
 		return 0;
 	rc = new_name(a, from, to, &b, bytes);
+	/* What nobody sees keeps no one from renaming; and nothing can be there to be exchanged for it. */
+	bool unseen = !left.recorded && !left.value;
+	if (a->kind == ENTRY_DIR && left.recorded)
+		unseen = !(left.rec.flags & RECORD_MADE);
+	if (rc == -ENAMETOOLONG && unseen) {
+		taken_release(&left);
+		return 0;
+	}
 	if (rc == 0 && m->exchange)
 		rc = take(st, t, &b, m->now, &right);
 	if (rc == 0)

@@ -261,6 +261,10 @@ static int subtree_rename(struct subtree *t, const struct entry_id *to, int64_t 
 		if (node_expired(t->nodes[i], now))
 			continue;
 		rc = node_new_name(t->nodes[i], t->prefix, to, &t->bytes[i], &t->lens[i]);
+		/* Only remembered of a directory: what could be below it would be too long itself. */
+		if (rc == -ENAMETOOLONG && t->nodes[i]->id.kind == ENTRY_DIR &&
+			!(t->nodes[i]->rec.flags & RECORD_MADE))
+			continue;
 		if (rc)
 			return rc;
 	}

@@ -227,6 +227,54 @@ static void test_move_too_long(void **state)
 	kit_expect_list(k, ENTRY_KEY, NOW, "long/2 longer/1");
 }
 
+/* What is removed, has expired, or is only remembered of a directory keeps nothing from being moved where
+ * its own name would be too long. */
+static void test_move_unseen_too_long(void **state)
+{
+	struct kit *k = *state;
+	unsigned char bytes[STORE_PREFIX_MAX];
+	struct record rec = kit_record(k), gone = kit_expiring(k, NOW_S);
+	struct record remembered = rec;
+	struct entry_id full = kit_id(k->ns, ENTRY_KEY, bytes, STORE_KEY_MAX);
+	struct entry_id dir = kit_id(k->ns, ENTRY_DIR, bytes, STORE_PREFIX_MAX);
+
+	remembered.flags &= ~RECORD_MADE;
+	memset(bytes, 'x', sizeof(bytes));
+	memcpy(bytes, "a/", 2);
+	bytes[STORE_PREFIX_MAX - 1] = '/';
+	kit_put(k, kit_key(k, "long/2"), &rec, "2");
+	for (int what = 0; what < 3; what++) {
+		for (int synced = 0; synced < 2; synced++) {
+			for (int exchanged = 0; exchanged < 2; exchanged++) {
+				kit_put(k, kit_key(k, "a/1"), &rec, "1");
+				if (what < 2)
+					kit_put(k, full, what ? &gone : &rec, "full");
+				else
+					kit_put(k, dir, &remembered, NULL);
+				if (synced)
+					kit_sync(k);
+				if (what == 0)
+					kit_remove(k, full);
+				if (exchanged) {
+					assert_int_equal(
+						exchange(k, kit_dir(k, "a/"), kit_dir(k, "long/")),
+						0);
+					kit_expect_list(k, ENTRY_KEY, NOW, "a/2 long/1");
+					kit_remove(k, kit_key(k, "a/2"));
+					kit_remove(k, kit_key(k, "long/1"));
+					kit_put(k, kit_key(k, "long/2"), &rec, "2");
+				} else {
+					assert_int_equal(
+						move(k, kit_dir(k, "a/"), kit_dir(k, "longer/")),
+						0);
+					kit_expect_list(k, ENTRY_KEY, NOW, "long/2 longer/1");
+					kit_remove(k, kit_key(k, "longer/1"));
+				}
+			}
+		}
+	}
+}
+
 /* What is not complete moves along, and is completed under its new name. */
 static void test_move_held(void **state)
 {
@@ -287,4 +335,4 @@ SUITE_PART(moves, cmocka_unit_test(test_move), cmocka_unit_test(test_move_nothin
 	cmocka_unit_test(test_move_onto_empty_directory), cmocka_unit_test(test_move_expiry),
 	cmocka_unit_test(test_exchange), cmocka_unit_test(test_move_between_namespaces),
 	cmocka_unit_test(test_move_too_long), cmocka_unit_test(test_move_held),
-	cmocka_unit_test(test_move_large));
+	cmocka_unit_test(test_move_unseen_too_long), cmocka_unit_test(test_move_large));
