@@ -215,7 +215,8 @@ int client_get(struct client *c, const char *ns, const struct client_name *keys,
  * ceil(n / CLIENT_BULK_GET_MAX) requests, more where values are together too large, and one more for
  * each value that may not have survived as text. Keys that are given twice are asked for twice.
  * `ahead` (NULL: none): where it is set the value is not worth a request of its own; it ends with
- * -EAGAIN then, which is no error of the whole. */
+ * -EAGAIN then, which is no error of the whole. So do all of these where an answer was longer than any
+ * should be, or too large once `timeout` has passed. */
 int client_bulk_get(struct client *c, const char *ns, const struct client_name *keys, size_t n,
 	const bool *ahead, enum client_priority prio, struct client_value *out);
 

@@ -150,6 +150,8 @@ struct bulk_gets {
 	const struct client_name *keys; /* those that can be asked for */
 	const size_t *index; /* where keys[i] stands in `out` */
 	struct client_value *out;
+	bool ahead; /* some are only read ahead */
+	int64_t began; /* by the client's clock */
 	bool *raw; /* out[i] has to be fetched raw */
 	struct range *todo; /* room for one range per key */
 	size_t n_todo;
@@ -237,6 +239,18 @@ static int read_bulk(struct bulk_gets *b, struct call *call)
 	return rc;
 }
 
+/* Whether asking for the halves is worth it. An answer that was longer than any should be has cost
+ * enough where all but the first are only read ahead, and so have many halves where somebody waits:
+ * neither must make a read last longer than `timeout` promises, whatever a server answers. */
+static bool is_worth_dividing(const struct bulk_gets *b, const struct call *call)
+{
+	struct client *c = b->c;
+	bool late = b->job.prio == CLIENT_INTERACTIVE &&
+		c->clock.now(c->clock.arg) - b->began >= c->timeout;
+
+	return call->n > 1 && !late && !(b->ahead && call->x.error == -EFBIG);
+}
+
 static void bulk_gets_finish(struct call_job *job, struct call *call)
 {
 	struct bulk_gets *b = (struct bulk_gets *)job;
@@ -245,7 +259,7 @@ static void bulk_gets_finish(struct call_job *job, struct call *call)
 
 	if (call_is_hopeless(rc))
 		b->hopeless = rc;
-	if (rc == -EFBIG && range.n > 1) {
+	if (rc == -EFBIG && is_worth_dividing(b, call)) {
 		size_t half = range.n / 2;
 
 		b->todo[b->n_todo++] = (struct range){range.from + half, range.n - half};
@@ -253,7 +267,8 @@ static void bulk_gets_finish(struct call_job *job, struct call *call)
 		return;
 	}
 	if (rc == -EFBIG) {
-		b->raw[b->index[range.from]] = true;
+		for (size_t i = range.from; i < range.from + range.n; i++)
+			b->raw[b->index[i]] = true;
 		return;
 	}
 	if (rc == 0)
@@ -330,6 +345,8 @@ static int get_in_bulk(struct client *c, const char *ns, const struct client_nam
 		.keys = good,
 		.index = index,
 		.out = out,
+		.ahead = ahead && any(ahead, n),
+		.began = c->clock.now(c->clock.arg),
 		.raw = calloc(n + 1, sizeof(*b.raw)),
 		.todo = calloc(n + 1, sizeof(*b.todo)),
 	};

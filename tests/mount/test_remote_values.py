@@ -53,6 +53,17 @@ class Bytes(RemoteTest):
         self.uploaded(m)
         self.assertEqual(self.content(), {k: v + b"end" for k, v in values.items()})
 
+    def test_endless_answer(self):
+        """A server whose bulk gets do not end costs whoever reads one of them, not one for each key."""
+        values = self.many(12)
+        m = self.mount()
+        self.assertEqual(len(os.listdir(m.root)), 12)
+        self.faults.add("endless", on="bulk.get", framing="close")
+        with self.asked(bulk_get=1, get=1):
+            self.assertEqual(read(m / b"k00003"), values[b"k00003"])
+        self.faults.clear()
+        self.assertEqual({k: read(m / k) for k in values}, values)
+
     def test_too_large(self):
         m = self.mount()
         with open(m / "f", "wb", buffering=0) as f:
