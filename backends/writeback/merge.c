@@ -365,8 +365,16 @@ static bool is_text(struct blob *value)
 	return !blob_size(value) || (bytes && utf8_is_valid(bytes, (size_t)blob_size(value)));
 }
 
+/* What a writer has found is what its change will begin from: where others' values are kept, it stays
+ * until the writer has closed, or what others store meanwhile would count as known, and be lost. */
+static int merge_written(struct merging *m, const struct entry_id *id, struct wb_entry *e)
+{
+	e->info.seen = e->info.read = m->asked;
+	return merging_put(m, id, &e->rec, &e->info, NULL, false);
+}
+
 static int merge_found(struct merging *m, const struct entry_id *id, struct wb_entry *e,
-	const struct remote_value *v)
+	const struct remote_value *v, bool written)
 {
 	uint64_t hash = wb_hash_blob(v->value);
 	bool same = e->exists && e->info.sized && e->info.hash == hash &&
@@ -377,6 +385,8 @@ static int merge_found(struct merging *m, const struct entry_id *id, struct wb_e
 	bool ours = same && same_attributes(e, v);
 	if (is_pinned(m, e) && !e->info.confirmed && !ours)
 		return 0;
+	if (written && !same && e->exists && e->info.cached)
+		return merge_written(m, id, e);
 	if (!e->exists)
 		e->rec = new_record(m->wb);
 	bool keep = !v->metadata_known && e->exists;
@@ -428,8 +438,8 @@ static int merge_below_journal(struct merging *m, const struct entry_id *id, str
 	return merging_put(m, id, &e->rec, &e->info, v->value, false);
 }
 
-static int merge_value(
-	struct merging *m, const struct remote_name *key, const struct remote_value *v)
+static int merge_value(struct merging *m, const struct remote_name *key,
+	const struct remote_value *v, bool written)
 {
 	struct entry_id id = wb_key(m->ns->keys, key->bytes, key->len);
 	struct wb_entry e;
@@ -443,23 +453,35 @@ static int merge_value(
 	else if (!is_ours(m, &id, &e) && v->error == -EAGAIN)
 		rc = merge_alone(m, &id, &e);
 	else if (!is_ours(m, &id, &e))
-		rc = v->error ? merge_absent(m, &id, &e) : merge_found(m, &id, &e, v);
+		rc = v->error ? merge_absent(m, &id, &e) : merge_found(m, &id, &e, v, written);
 	wb_entry_release(&e);
 	return rc;
+}
+
+static bool is_written(
+	const struct writeback *wb, const struct wb_ns *ns, const struct remote_name *key)
+{
+	struct entry_id id = wb_key(ns->keys, key->bytes, key->len);
+
+	return wb->opt.keep_conflicts && wb->base.is_written &&
+		wb->base.is_written(wb->base.is_written_arg, &id);
 }
 
 int wb_merge_values(struct writeback *wb, struct wb_ns *ns, const struct remote_name *keys,
 	const struct remote_value *values, size_t n, int64_t asked)
 {
+	bool written[REMOTE_GET_MAX] = {false};
 	struct merging m;
 	int rc = merging_init(&m, wb, ns, 2 * n, asked);
 
+	for (size_t i = 0; i < n; i++) /* it takes the filesystem's locks, which come first */
+		written[i] = is_written(wb, ns, &keys[i]);
 	lock_take(&wb->book);
 	for (size_t i = 0; i < n && !rc; i++) {
 		bool answered = values[i].error == 0 || values[i].error == -ENOENT;
 
 		if (answered || (values[i].error == -EAGAIN && values[i].alone))
-			rc = merge_value(&m, &keys[i], &values[i]);
+			rc = merge_value(&m, &keys[i], &values[i], written[i]);
 	}
 	if (!rc)
 		rc = merging_apply(&m);

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from harness import eventually, exists, read, run, write
+from harness import KVFS, eventually, exists, read, run, write
 from remote import RemoteTest
 
 
@@ -121,6 +121,33 @@ class Order(RemoteTest):
         self.assertEqual(state(m / "other"), "pending")
         with open(m / "bad", "rb") as f:
             self.assertErrno(errno.EIO, os.fsync, f.fileno())
+
+    def test_conflict_is_kept_though_it_was_seen(self):
+        """What a writer has found is what it overwrites, also where others have looked since."""
+        self.fill({b"f": b"found"})
+        m = self.mount("conflict=keep")
+        with open(m / "f", "r+b", buffering=0) as f:
+            self.assertEqual(f.read(), b"found")
+            self.ns.put(b"f", b"theirs")
+            run(KVFS, "refresh", m.root)
+            os.listdir(m.root)
+            self.assertEqual(read(m / "f"), b"found")  # it is one file for everybody
+            f.seek(0)
+            f.write(b"mine!")
+        self.uploaded(m)
+        content = self.content()
+        self.assertEqual(content.pop(b"f"), b"mine!")
+        self.assertEqual(list(content.values()), [b"theirs"])
+
+    def test_others_value_is_seen_when_nothing_was_written(self):
+        self.fill({b"f": b"found"})
+        m = self.mount("conflict=keep")
+        with open(m / "f", "r+b", buffering=0) as f:
+            self.ns.put(b"f", b"theirs")
+            run(KVFS, "refresh", m.root)
+            self.assertEqual(read(m / "f"), b"found")
+        run(KVFS, "refresh", m.root)
+        self.assertEqual(read(m / "f"), b"theirs")
 
     def test_conflict_is_kept(self):
         self.fill({b"f": b"base", b"g": b"base", b"b": b"\xef\xbb\xbfbase"})
