@@ -64,16 +64,32 @@ static char *unhex(char *text, MDB_val *out)
 	return text;
 }
 
+/* All of standard input, terminated. */
+static char *read_input(void)
+{
+	char *text = NULL;
+	size_t cap = 0;
+
+	ssize_t len = getdelim(&text, &cap, '\0', stdin);
+	if (len < 0 && !feof(stdin))
+		fail("input", errno);
+	if (len < 0)
+		text[0] = '\0';
+	return text;
+}
+
+/* The input is read before the transaction begins: whoever is to write it may be waiting for somebody who
+ * waits for LMDB's lock. */
 static void change(MDB_env *env, const char *name, bool removing)
 {
+	char *input = read_input(), *at = input;
 	MDB_txn *txn;
 	MDB_dbi dbi;
-	char *line = NULL;
-	size_t cap = 0;
 
 	check("mdb_txn_begin", mdb_txn_begin(env, NULL, 0, &txn));
 	check("mdb_dbi_open", mdb_dbi_open(txn, *name ? name : NULL, MDB_CREATE, &dbi));
-	while (getline(&line, &cap, stdin) > 0) {
+	while (*at) {
+		char *line = strsep(&at, "\n");
 		MDB_val key, value;
 		char *rest = unhex(line, &key);
 
@@ -84,8 +100,10 @@ static void change(MDB_env *env, const char *name, bool removing)
 			check("mdb_del", mdb_del(txn, dbi, &key, NULL));
 		else
 			check("mdb_put", mdb_put(txn, dbi, &key, &value, 0));
+		if (!at)
+			break;
 	}
-	free(line);
+	free(input);
 	check("mdb_txn_commit", mdb_txn_commit(txn));
 }
 
