@@ -267,6 +267,7 @@ void foreign_wait(struct foreign *f)
 
 	if (!f)
 		return;
+	lock_none_held("the watch");
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec++;
 	thread_waits();

@@ -24,6 +24,13 @@
  * namespaces, which are one durable transaction, holds fs.change while the store commits; renaming a
  * large file holds it while the value is copied.
  *
+ * The kernel's locks. It sends most requests (WRITE, SETATTR, COPY_FILE_RANGE, CREATE, RENAME, ...) with
+ * locks of its inodes held, and takes such locks when it is notified. So whoever notifies it waits for
+ * answers to requests: he holds none of our locks (lock_none_held looks), and no request waits for him to
+ * come back, but for a bounded time where it says so (fs_await_watch). Nor does a request wait for
+ * another program, but for the one that holds the store's own lock for a change (LMDB has one writer); then
+ * everything waits that needs fs.change while that is held by who waits for its durable transaction.
+ *
  * Caching. The kernel may keep everything it is told until it is told otherwise. When something
  * changed that the kernel did not do itself (expiry, other programs), it is told through
  * fs_notify_ops, but only after every answer that could still carry the old state has been given:
@@ -209,9 +216,13 @@ bool fs_content_is_new(struct fs *fs, struct node *n);
 /* Whether sizes may not be known before a file is opened. */
 bool fs_sizes_come_late(const struct fs *fs);
 /* Gives the bytes to `fn` once (fewer than `size` only at the end of the file) and returns what it
- * returns, or -errno without having called it. */
+ * returns, or -errno without having called it. -ESTALE: another program may have removed the key a moment
+ * ago; see fs_await_watch(). */
 int fs_read(struct fs *fs, struct node *n, uint64_t off, size_t size,
 	int (*fn)(void *arg, const void *data, size_t len), void *arg);
+/* Waits until the watch has noticed what other programs did before the call, a second at most. Without an
+ * answer begun: the watch waits for answers. */
+void fs_await_watch(struct fs *fs);
 /* `mapped`: from a mapping, for which the kernel picks any handle. */
 int fs_write(
 	struct fs *fs, struct handle *h, uint64_t off, const void *data, size_t len, bool mapped);

@@ -156,9 +156,8 @@ int fs_read(struct fs *fs, struct node *n, uint64_t off, size_t size,
 	int rc;
 
 	/* The content moves from the store into the open file when its key goes away, so a key that
-	 * is not found was moved meanwhile; or another program removed it a moment ago, which the
-	 * watch is about to notice. */
-	for (int tries = 0; tries < 3; tries++) {
+	 * is not found was moved meanwhile; or another program removed it a moment ago. */
+	for (int tries = 0; tries < 2; tries++) {
 		lock_take(&f->lock);
 		if (f->blob) {
 			rc = read_blob(f->blob, off, size, fn, arg);
@@ -174,10 +173,13 @@ int fs_read(struct fs *fs, struct node *n, uint64_t off, size_t size,
 		}
 		if (rc != -ESTALE)
 			return rc;
-		if (tries == 1)
-			foreign_wait(fs->foreign);
 	}
 	return -ESTALE;
+}
+
+void fs_await_watch(struct fs *fs)
+{
+	foreign_wait(fs->foreign);
 }
 
 int fs_write(
@@ -481,9 +483,16 @@ int64_t fs_copy(struct fs *fs, struct node *from, uint64_t off, struct handle *t
 	struct copy c = {.buf = malloc(COPY_STEP)};
 	int64_t done = 0;
 	int rc = c.buf ? 0 : -ENOMEM;
+	bool waited = false;
 
 	while (!rc && len) {
 		rc = fs_read(fs, from, off, len < COPY_STEP ? len : COPY_STEP, copy_take, &c);
+		if (rc == -ESTALE && !waited) {
+			waited = true;
+			rc = 0;
+			fs_await_watch(fs);
+			continue;
+		}
 		if (rc || !c.len)
 			break;
 		rc = fs_write(fs, to, to_off, c.buf, c.len, false);

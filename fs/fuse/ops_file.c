@@ -142,12 +142,17 @@ static int reply_data(void *arg, const void *data, size_t len)
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
-	unsigned ticket = fs_answer_begin(fs);
-	int rc = fs_read(fs, ops_node(fs, ino), (uint64_t)off, size, reply_data, req);
+	int rc = -ESTALE;
 
+	for (int tries = 0; rc == -ESTALE && tries < 2; tries++) {
+		if (tries)
+			fs_await_watch(fs);
+		unsigned ticket = fs_answer_begin(fs);
+		rc = fs_read(fs, ops_node(fs, ino), (uint64_t)off, size, reply_data, req);
+		fs_answer_end(fs, ticket);
+	}
 	if (rc)
 		fuse_reply_err(req, -rc);
-	fs_answer_end(fs, ticket);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
