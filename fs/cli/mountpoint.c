@@ -16,6 +16,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "fs/cli/connection.h"
 #include "fs/fuse/status.h"
 
 enum { STATUS_MAX = 64 * 1024, ASK_SECONDS = 60 };
@@ -121,6 +122,36 @@ bool mountpoint_is_kvfs(const char *resolved)
 
 	each_line(note_uppermost, &u);
 	return u.is_kvfs;
+}
+
+int mountpoint_number(const char *resolved)
+{
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL;
+	int number = -1;
+	size_t cap = 0;
+
+	while (mounts && getline(&line, &cap, mounts) > 0) {
+		char *rest = line, *type = strstr(line, " - "), *device, *dir;
+
+		strsep(&rest, " ");
+		strsep(&rest, " ");
+		device = strsep(&rest, " ");
+		strsep(&rest, " ");
+		dir = strsep(&rest, " ");
+		if (!rest || !type)
+			continue;
+		unescape(dir);
+		if (strcmp(dir, resolved) != 0) /* a later one lies over an earlier one */
+			continue;
+		number = strncmp(type, " - fuse.kvfs ", 13) == 0 && strncmp(device, "0:", 2) == 0
+			? atoi(device + 2)
+			: -1;
+	}
+	free(line);
+	if (mounts)
+		fclose(mounts);
+	return number;
 }
 
 struct search {
@@ -264,6 +295,7 @@ int mountpoint_control(const char *path, const char *what)
 
 bool mountpoint_is_stale(const char *resolved)
 {
+	connection_end_dying(resolved);
 	/* The kernel may still know attributes of the root; this it has to ask for. A question that
 	 * the daemon died over is aborted. */
 	char *status = mountpoint_status(resolved);

@@ -18,7 +18,11 @@ bool mountpoint_is_kvfs(const char *resolved);
  * it is; NULL: there is none. */
 char *mountpoint_find(bool (*is)(void *arg, const char *source), void *arg);
 
-/* Whether a daemon that is no more left it behind. */
+/* The number of the kvfs that is mounted exactly there (the uppermost mount) among the kernel's FUSE
+ * connections. -1: no kvfs is. */
+int mountpoint_number(const char *resolved);
+
+/* Whether a daemon that is no more left it behind. One that was killed and cannot end is helped to. */
 bool mountpoint_is_stale(const char *resolved);
 
 /* A descriptor that becomes readable when the daemon ends; -1: it is not known. */

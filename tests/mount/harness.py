@@ -136,6 +136,27 @@ def detach(path):
             run(*argv, check=False)
 
 
+def abort(path):
+    """Ends the kernel's questions to the daemon of a mount, and the daemon's to the kernel, as far as we may.
+    Else a daemon that is killed while it notifies the kernel, which waits for it, hangs for ever, as all
+    who use the mount do."""
+    path = os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
+    with open("/proc/self/mountinfo") as f:
+        numbers = [line.split()[2].split(":")[1] for line in f
+                   if line.split()[4] == path and " - fuse.kvfs " in line]
+    for number in numbers:
+        file = f"/sys/fs/fuse/connections/{number}/abort"
+        if os.access(file, os.W_OK):
+            fd = os.open(file, os.O_WRONLY)
+            try:
+                os.write(fd, b"1")
+            finally:
+                os.close(fd)
+        elif ROOT:
+            run("unshare", "--mount", "--propagation", "private", "sh", "-c",
+                f"mount -t fusectl none /sys/fs/fuse/connections && echo 1 >{file}", check=False)
+
+
 def stacks(pid):
     """What every thread of a process is doing, as far as one can tell."""
     try:
@@ -296,6 +317,7 @@ class Mount:
         if self.pid is not None:
             try:
                 os.kill(self.pid, signal.SIGKILL)
+                abort(self.root)
                 reap(self.pid)
             except ProcessLookupError:
                 pass
@@ -343,6 +365,7 @@ class Test(unittest.TestCase):
             if m.pid is not None:
                 self.hung.append(stacks(m.pid) + "\n" + m.tail())
                 os.kill(m.pid, signal.SIGKILL)
+                abort(m.root)
             detach(m.root)
 
     def clean(self):

@@ -1,13 +1,15 @@
 """The life of a mount: beginning, options, status, every way to fail to begin."""
 
+import glob
 import json
 import os
 import signal
 import struct
 import subprocess
+import threading
 
-from harness import (KVFS, Test, eventually, exists, is_mounted, ordinary_only, read, root_only,
-                     run, write)
+from harness import (KVFS, LMDBTOOL, Clock, Test, eventually, exists, is_mounted, ordinary_only,
+                     read, reap, root_only, run, write)
 
 
 class Begin(Test):
@@ -97,6 +99,79 @@ class Foreground(Test):
         p.send_signal(signal.SIGTERM)
         out = p.communicate(timeout=30)[1]
         self.assertIn("kvfs: ", out)
+
+
+@root_only
+class Killed(Test):
+    """A daemon that is killed while the kernel takes a notification of it, and has to wait with that for an
+    answer of the same daemon: only whoever aborts the connection ends them."""
+
+    def wait_for(self, what, threads):
+        def waits():
+            for name in threads():
+                with open(f"{name}/wchan") as f:
+                    if f.read() == what:
+                        return True
+        eventually(waits, 20, what)
+
+    def finish(self, process):
+        process.kill()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+    def hang(self, m, clock):
+        """Who asked, and who keeps the answer back."""
+        write(m / "e", b"ends soon")
+        os.setxattr(m / "e", "user.kv.ttl", b"5")
+        locked = subprocess.Popen([LMDBTOOL, self.env, "lock"], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, text=True)
+        self.addCleanup(self.finish, locked)
+        self.assertEqual(locked.stdout.readline(), "ready\n")
+        asking = subprocess.Popen(["setfattr", "-n", "user.asks", "-v", "it", m.root], stderr=subprocess.PIPE)
+        self.addCleanup(self.finish, asking)
+        self.wait_for("request_wait_answer", lambda: [f"/proc/{asking.pid}"])
+        clock.advance(10)
+        self.wait_for("fuse_reverse_inval_entry", lambda: glob.glob(f"/proc/{m.pid}/task/*"))
+        os.kill(m.pid, signal.SIGKILL)
+        eventually(lambda: read(f"/proc/{m.pid}/stat").rsplit(b") ")[1][:1] == b"Z")
+        return asking, locked
+
+    def end(self, m, asking, locked):
+        self.assertNotEqual(asking.wait(20), 0)
+        self.assertEqual(reap(m.pid), -signal.SIGKILL)
+        m.forget()
+        locked.stdin.close()
+        locked.wait(20)
+
+    def test_its_mount_ends(self):
+        clock = Clock(self.tmp)
+        m = self.mount("sync", clock=clock)
+        asking, locked = self.hang(m, clock)
+        run(KVFS, "umount", m.root, timeout=20)
+        self.assertFalse(is_mounted(m.root))
+        self.end(m, asking, locked)
+
+    def test_another_takes_its_place(self):
+        clock = Clock(self.tmp)
+        m = self.mount("sync", clock=clock)
+        asking, locked = self.hang(m, clock)
+        killed, m.pid = m.pid, None
+        again = threading.Thread(target=m.start)
+        again.start()
+        self.assertNotEqual(asking.wait(20), 0)
+        locked.stdin.close()
+        again.join(30)
+        self.assertEqual(reap(killed), -signal.SIGKILL)
+        eventually(lambda: os.listdir(m.root) == [])
+
+    def test_a_test_ends_too(self):
+        clock = Clock(self.tmp)
+        m = self.mount("sync", clock=clock)
+        asking, locked = self.hang(m, clock)
+        m.abandon()
+        self.assertNotEqual(asking.wait(20), 0)
+        locked.stdin.close()
 
 
 class Refusals(Test):
