@@ -11,6 +11,11 @@ FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE = 1, 2
 
 libc.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p] * 2 + [ctypes.c_uint]
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+libc.mmap.restype = ctypes.c_void_p
+libc.msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+libc.memmove.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 libc.opendir.argtypes, libc.opendir.restype = [ctypes.c_char_p], ctypes.c_void_p
 libc.readdir.argtypes, libc.readdir.restype = [ctypes.c_void_p], ctypes.c_void_p
 libc.telldir.argtypes, libc.telldir.restype = [ctypes.c_void_p], ctypes.c_long
@@ -32,6 +37,19 @@ def renameat2(old, new, flags):
 
 def fallocate(fd, mode, offset, length):
     checked(libc.fallocate(fd, mode, offset, length))
+
+
+def change_mapped(fd, data):
+    """Maps the file, writes `data` to its beginning, and waits for that. Other than with module mmap, the
+    other threads of this process go on meanwhile."""
+    at = libc.mmap(None, len(data), 3, 1, fd, 0)  # PROT_READ | PROT_WRITE, MAP_SHARED
+    if at == ctypes.c_void_p(-1).value:
+        checked(-1)
+    try:
+        libc.memmove(at, data, len(data))
+        checked(libc.msync(at, len(data), 4))  # MS_SYNC
+    finally:
+        libc.munmap(at, len(data))
 
 
 class Dirent(ctypes.Structure):
