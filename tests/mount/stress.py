@@ -26,6 +26,7 @@ import os
 import random
 import re
 import struct
+import sys
 import threading
 import time
 
@@ -64,6 +65,7 @@ class Stress:
     A, P, E, L, D, T = 6, 4, 4, 3, 5, 5
     errors = set()  # beyond NAMES_ERRORS: a store that fails by itself
     ttl = 2
+    without = ()  # what this store has not
 
     def __init__(self, root, seed):
         self.root, self.seed = root, seed
@@ -71,7 +73,7 @@ class Stress:
         self.problems = []
         self.done = collections.Counter()  # operations that went well, by name
         self.others = []  # what runs beside: functions that are called until it stops
-        names = [n for n in dir(self) if n.startswith("do_")]
+        names = [n for n in dir(self) if n.startswith("do_") and n not in self.without]
         self.kinds = [(getattr(self, n), getattr(getattr(self, n), "weight", 2)) for n in sorted(names)]
 
     # --- running
@@ -450,3 +452,23 @@ class Worker:
         if sort == "d":
             return f"{self.folder()}/x{self.rng.randrange(4)}"
         return sort + str(self.rng.randrange(getattr(self.stress, sort.upper())))
+
+
+class RemoteStress(Stress):
+    """A Workers KV namespace keeps no modes and no links, and what expires lives for a minute at least."""
+    without = ("do_link", "do_read_link", "do_expire", "do_born_to_expire")
+
+
+def main():
+    """stress.py ROOT SECONDS SEED: says in JSON what the problems are, and what never went well. By itself, so that
+    nothing that it waits for waits for it: neither a server nor a program that this process starts."""
+    root, seconds, seed = sys.argv[1:]
+    s = RemoteStress(root, int(seed))
+    s.prepare()
+    problems = s.run(float(seconds))
+    print(json.dumps({"problems": problems, "unused": s.unused()}), flush=True)
+    os._exit(0)  # whatever hangs
+
+
+if __name__ == "__main__":
+    main()
