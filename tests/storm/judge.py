@@ -21,6 +21,8 @@ Write = namedtuple("Write", "real time key entry request life")
 Row = namedtuple("Row", "began ended state lost_at event unsure", defaults=(False,))
 
 PUT_OFF = 60 + 64 + 1  # seconds ahead at most to which an expiration is put off that has come near on the way
+REQUESTS = ["list", "get", "bulk.get", "put", "bulk.put", "delete", "bulk.delete", "namespaces.list"]
+BUDGET, BUDGET_FREE = 0.5, 200  # requests a second, and besides
 LOCAL = ["*~", ".*.swp", ".*.??????", "4913"]
 DURABLE_WITHIN = 3.0  # real seconds: 0.1 by the contract, and room for a sanitizer on a busy machine
 
@@ -73,8 +75,9 @@ def by(request):
 class Order:
     """Follows what the mount writes to one key."""
 
-    def __init__(self, key, rows, values_only):
+    def __init__(self, key, rows, values_only, expirations):
         self.key, self.rows, self.values_only = key, rows, values_only
+        self.expirations = expirations  # that others gave it, and a rewritten value keeps
         self.at = 0
         self.last = None
 
@@ -82,9 +85,12 @@ class Order:
         for i in range(start, len(self.rows)):
             row = self.rows[i]
             if row.began <= write.real and bool(row.lost_at and row.lost_at < write.real + 60) == lost and \
-                    is_state(row.state, write.entry, write.time, self.values_only):
+                    (is_state(row.state, write.entry, write.time, self.values_only) or self.has_expired(write)):
                 return i
         return None
+
+    def has_expired(self, write):
+        return self.values_only and write.entry is None and any(e <= write.time + 1 for e in self.expirations)
 
     def take(self, write):
         found = self.find(write, self.at)
@@ -122,7 +128,8 @@ def judge_writes(world):
         if write.key.startswith("o/"):
             raise Verdict(f"{write.key}: nobody here has changed it")
         if write.key not in orders:
-            orders[write.key] = Order(write.key, world.history.get(write.key, []), write.key.startswith("s/"))
+            given = [e.expiration for _, e in world.foreign.get(write.key, []) if e is not None and e.expiration]
+            orders[write.key] = Order(write.key, world.history.get(write.key, []), write.key.startswith("s/"), given)
         try:
             orders[write.key].take(write)
         except Verdict as e:
@@ -137,6 +144,13 @@ def judge_pace(world):
                       f"{time - before:.2f} s after the last ({len(world.refused_writes)} such)")
     if world.server.quota.refusals:
         raise Verdict(f"{world.server.quota.refusals} requests beyond the quota")
+
+
+def judge_budget(tally):
+    """How many requests all of it has cost: changes are gathered, and what is known is not asked for."""
+    asked = sum(n for kind, n in tally.items() if kind in REQUESTS)
+    if asked > BUDGET_FREE + BUDGET * tally["virtual seconds"]:
+        raise Verdict(f"{asked} requests in {tally['virtual seconds']} s")
 
 
 # --- what was seen ---------------------------------------------------------------------------------
@@ -171,7 +185,7 @@ def judge_others(world, seen, since):
 
 def judge_listed(world, listed, since):
     prefix = listed.folder + "/"
-    for key in world.foreign:
+    for key in list(world.foreign):
         name = key[len(prefix):]
         if not key.startswith(prefix) or "/" in name:
             continue
@@ -205,7 +219,9 @@ def judge_shared(world, seen):
     allowed = states_between(world, seen.key, 0.0, seen.ended) if sure < 0 else []
     for latest in rows[max(sure, 0):]:
         allowed += [latest.state, *foreign_after(world, seen, latest)]
-    allowed += [None] if any(e is not None and e.expiration for e in allowed) else []
+    # What is rewritten keeps its expiration, also one that others gave it.
+    inherited = [e for _, e in world.foreign.get(seen.key, []) if e is not None and e.expiration]
+    allowed += [None] if any(e.expiration <= seen.ended + 1 for e in inherited) else []
     if seen.value not in [None if a is None else a.value for a in allowed]:
         raise Verdict(f"{seen.key}: seen {seen.value and seen.value[:40]!r} at {seen.began:.1f} to {seen.ended:.1f} "
                       f"(real {seen.real:.3f}); it could be {[shown(a) for a in allowed]}\n"

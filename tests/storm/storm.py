@@ -3,6 +3,7 @@
 answers, a clock that jumps, kills of the daemon; and in the end store, mount and model are equal.
 
     storm.py --kvfs PROGRAM --seed N [--rounds N]      one storm, to be looked at again
+    storm.py --kvfs PROGRAM --seed N --storms N        so many, from that seed on
     storm.py --kvfs PROGRAM --seed N --seconds N       one after the other, from that seed on
 
 Rounds. The processes (worker.py) work for about a second, beside whatever the round brings: calm,
@@ -34,7 +35,7 @@ sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "mount")]
 
 import harness  # noqa: E402
 from harness import Clock, eventually, run  # noqa: E402
-from judge import (PUT_OFF, Row, Survivor, Verdict, Write, judge_crash, judge_pace, judge_seen, judge_writes,  # noqa: E402
+from judge import (PUT_OFF, Row, Survivor, Verdict, Write, judge_budget, judge_crash, judge_pace, judge_seen, judge_writes,  # noqa: E402
                    rows_of)
 from model import File, is_alive, same_files, shown, stored  # noqa: E402
 from remote import RemoteMount, Server  # noqa: E402
@@ -178,7 +179,8 @@ class World:
             ("cut", {}), ("garbage", {}), ("close", {}),
             ("truncated_json", {"on": JSON_CALLS}), ("html", {"on": JSON_CALLS}),
             ("success_false", {"on": JSON_CALLS}), ("wrong_types", {"on": JSON_CALLS}),
-            ("unordered", {"on": "list"}), ("foreign_keys", {"on": ["list", "bulk.get"]}),
+            # Where no prefix was asked for, nothing tells others' names from what is there.
+            ("unordered", {"on": "list"}), ("foreign_keys", {"on": ["list", "bulk.get"], "key": "prefix=|bulk/get"}),
             ("empty_page", {"on": "list"}), ("short_page", {"on": "list", "keys": 2}),
             ("bom_stripped", {"on": "bulk.get"}),
         ]
@@ -285,7 +287,7 @@ class World:
         if kind == "storm":
             self.storm()
         for p in self.processes:
-            p.ask("run", ROUND, self.rough)
+            p.ask("run", ROUND, self.rough, kill)
         killed_at = self.happen(kind, kill)
         answers = [p.answer() for p in self.processes]
         if not kill and not all(a["alive"] for a in answers):
@@ -313,7 +315,7 @@ class World:
             if kill and not killed_at and passed >= kill_after:
                 killed_at = self.kill()
             if offline and passed >= offline[1]:
-                self.server.start(port)
+                self.come_back(port)
                 offline = None
             if not offline or passed < offline[0]:
                 self.others()
@@ -322,8 +324,18 @@ class World:
                 self.tally["jumps"] += 1
             time.sleep(rng.uniform(0, 0.03))
         if offline:
-            self.server.start(port)
+            self.come_back(port)
         return killed_at or (self.kill() if kill else None)
+
+    def come_back(self, port):
+        """Unless somebody has just got the port."""
+        def start():
+            try:
+                self.server.start(port)
+                return True
+            except OSError:
+                return False
+        eventually(start, 20, "the server's port")
 
     def go_offline(self):
         if self.server._listener:
@@ -440,6 +452,8 @@ class World:
         self.compare_store()
         self.mount.umount()
         self.fresh()
+        self.tally["virtual seconds"] = round(self.clock.now - self.times[0][1])
+        judge_budget(self.tally)
 
     def fresh(self):
         """A cache that knows nothing shows the same."""
@@ -494,6 +508,7 @@ def main():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--rounds", type=int, default=8)
     p.add_argument("--seconds", type=int)
+    p.add_argument("--storms", type=int, default=1, help="so many at least")
     p.add_argument("--verbose", action="store_true")
     args = p.parse_args()
     harness.KVFS = os.path.abspath(args.kvfs)
@@ -508,7 +523,7 @@ def main():
         total += tally
         total["storms"] += 1
         seed += 1
-        if args.seconds is None or time.monotonic() - began > args.seconds:
+        if total["storms"] >= args.storms and time.monotonic() - began > (args.seconds or 0):
             break
     print(", ".join(f"{name} {n}" for name, n in sorted(total.items())))
 

@@ -47,6 +47,7 @@ class Worker:
         self.seen = []
         self.held = {}  # key: (fd, what is in it now, file that it was)
         self.rough = False
+        self.mortal = False  # the daemon is about to be killed
         self.trace = []
 
     # --- the world ---------------------------------------------------------------------------
@@ -80,9 +81,20 @@ class Worker:
         try:
             return function(*args, **more)
         except OSError as e:
-            if e.errno in DEAD:
+            if e.errno in DEAD or (e.errno == errno.EIO and self.mortal and self.is_dead()):
                 raise Dead from e
             raise
+
+    def is_dead(self):
+        """Whether the daemon is, soon: EIO is what the kernel says of a request that it was just reading."""
+        for _ in range(20):
+            try:
+                os.statvfs(self.root)
+            except OSError as e:
+                if e.errno in DEAD:
+                    return True
+            time.sleep(0.01)
+        return False
 
     # --- changes -----------------------------------------------------------------------------
 
@@ -602,9 +614,9 @@ class Worker:
         return {"alive": alive, "events": self.model.events[began:], "seen": seen, "count": self.done,
                 "trace": self.trace[-30:]}
 
-    def run(self, seconds, rough):
+    def run(self, seconds, rough, mortal):
         """Works for so long."""
-        self.rough, self.done, began = rough, 0, len(self.model.events)
+        self.rough, self.mortal, self.done, began = rough, mortal, 0, len(self.model.events)
         names, weights = zip(*self.OPERATIONS.items())
         deadline = time.monotonic() + seconds
         try:
