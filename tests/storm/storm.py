@@ -87,7 +87,8 @@ class World:
         self.server.clock.follow(self.clock.file)
         self.ns = self.server.namespace("main")
         self.writes, self.refused_writes = [], []
-        self.asked = deque(maxlen=100)
+        self.asked = deque(maxlen=1000)
+        self.away = False  # the server: what it is still working at is never answered
         self.foreign, self.history = {}, {}
         self.life, self.number, self.tally = 0, 0, Counter()
         self.calm_since = self.clock.now
@@ -126,10 +127,11 @@ class World:
                 note(key, None)
 
         def noted_answer(request):
-            request.cut = False
+            request.cut = self.away
             self.request.now = request
             self.tally[request.kind] += 1
             self.asked.append((round(time.monotonic(), 3), request))
+            request.cut |= self.away
             try:
                 return answer(request)
             finally:
@@ -331,6 +333,7 @@ class World:
         """Unless somebody has just got the port."""
         def start():
             try:
+                self.away = False
                 self.server.start(port)
                 return True
             except OSError:
@@ -341,10 +344,11 @@ class World:
         if self.server._listener:
             self.tally["offline"] += 1
             began = time.monotonic()
+            self.away = True
             self.server.stop()
-            for write in list(self.writes):
-                if write.request is not None and write.real > began - 1:
-                    write.request.cut = True
+            for at, request in list(self.asked):
+                if at > began - 1:
+                    request.cut = True
 
     def recover(self, killed_at, new_events, kind):
         """After a kill: mounts again, and finds out which moment it has gone back to."""
@@ -470,7 +474,7 @@ class World:
     def listings(self):
         """For a person: the last listings."""
         return "\n".join(f"  {at} {r.kind} {r.asked.partition('/keys')[2]} {[f.name for f in r.faults] or ''}"
-                         for at, r in list(self.asked) if r.kind == "list")
+                         for at, r in list(self.asked)[-100:] if r.kind == "list")
 
     def end(self):
         self.ended.set()
