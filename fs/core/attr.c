@@ -7,6 +7,7 @@
 #include "backends/base/clock.h"
 #include "fs/core/children.h"
 #include "fs/core/file.h"
+#include "fs/core/version.h"
 
 enum { BLOCK_SIZE = 4096, STAT_BLOCK = 512 };
 
@@ -46,10 +47,12 @@ void attr_fill(struct fs *fs, const struct entry_id *id, struct node *n, const s
 	uint32_t dirs, struct fs_attr *out)
 {
 	struct record rec = l->rec;
-	uint64_t size = l->size;
+	uint64_t size = l->size, version = l->version;
 
-	if (n && S_ISREG(rec.mode))
-		file_overlay(fs, n, &rec, &size);
+	if (n && S_ISREG(rec.mode)) {
+		file_overlay(fs, n, &rec, &size, &version);
+		version_note_told(n, version);
+	}
 	out->brief = false;
 	out->st = (struct stat){
 		.st_ino = rec.ino,
@@ -232,7 +235,7 @@ static int setattr_gone(struct fs *fs, struct node *n, const struct stat *to, un
 
 	if (rc)
 		return rc;
-	file_overlay(fs, n, &l.rec, &l.size);
+	file_overlay(fs, n, &l.rec, &l.size, NULL);
 	record_set(&l.rec, to, what);
 	lock_take(&fs->nodes.lock);
 	n->gone->rec = l.rec;
@@ -258,7 +261,7 @@ static int setattr_stored(struct fs *fs, struct node *n, const struct stat *to, 
 		goto out;
 	struct timespec stored = l.rec.mtime;
 	uint64_t size; /* of a file that is being written: its times are newer than the store's */
-	file_overlay(fs, n, &l.rec, &size);
+	file_overlay(fs, n, &l.rec, &size, NULL);
 	record_set(&l.rec, to, what);
 	entry_linger(&l.rec);
 	struct record rec = l.rec;

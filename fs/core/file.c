@@ -134,7 +134,8 @@ static struct timespec later(struct timespec a, struct timespec b)
 	return clock_ns(a) > clock_ns(b) ? a : b;
 }
 
-void file_overlay(struct fs *fs, struct node *n, struct record *rec, uint64_t *size)
+void file_overlay(
+	struct fs *fs, struct node *n, struct record *rec, uint64_t *size, uint64_t *version)
 {
 	struct open_file *f = file_if_open(fs, n);
 
@@ -143,6 +144,8 @@ void file_overlay(struct fs *fs, struct node *n, struct record *rec, uint64_t *s
 	lock_take(&f->lock);
 	if (f->blob)
 		*size = blob_size(f->blob);
+	if (f->blob && version)
+		*version = f->version;
 	if (f->dirty) {
 		rec->mtime = f->mtime;
 		rec->ctime = later(rec->ctime, f->ctime);

@@ -54,8 +54,10 @@ void file_free(struct open_file *f);
 int file_spare(struct fs *fs, struct open_file **out);
 void file_created(struct fs *fs, struct node *n, struct open_file *spare, struct handle *h);
 
-/* Size and times of content that the store does not have yet, over what the store says. */
-void file_overlay(struct fs *fs, struct node *n, struct record *rec, uint64_t *size);
+/* Size and times of content that the store does not have yet, over what the store says. *version (may
+ * be NULL): of what the size is of, where that is open. */
+void file_overlay(
+	struct fs *fs, struct node *n, struct record *rec, uint64_t *size, uint64_t *version);
 
 /* Takes the content of `n` from the store because its entry is about to go: into the open file if
  * somebody has it open, and, if it is small, into *content (a new reference; otherwise it stays NULL). The

@@ -210,9 +210,10 @@ int fs_readdir(struct fs *fs, struct listing *l, uint64_t off, bool plus, unsign
 /* *h lives until fs_release_file(). `pid`: the thread that opens it, 0: not known. */
 int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uint32_t pid,
 	struct handle **h);
-/* Whether the content is another than when it was opened last, which the kernel may not have been
- * told yet: what it has cached is not to be kept. Only where the store is a cache. */
-bool fs_content_is_new(struct fs *fs, struct node *n);
+/* The node has just been opened. *content: it may be another than what the kernel has cached, which is
+ * not to be kept; *size: another than it was told. It may not have been told so yet. Only where the store
+ * is a cache. */
+void fs_is_new(struct fs *fs, struct node *n, bool *content, bool *size);
 /* Whether sizes may not be known before a file is opened. */
 bool fs_sizes_come_late(const struct fs *fs);
 /* Gives the bytes to `fn` once (fewer than `size` only at the end of the file) and returns what it

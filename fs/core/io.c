@@ -18,25 +18,26 @@
 #include "fs/core/vanish.h"
 #include "fs/core/version.h"
 
+/* What is to be read, behind a cache (version.h). */
+enum content { CONTENT_NONE, CONTENT_NEWEST, CONTENT_ANY };
+
 /* What is left of an unlinked file. -ESTALE makes the kernel look its name up again. The name of one
- * that was left behind (version.h) leads to another: who comes back all the same has opened it by a
- * descriptor, and may read it. */
-static int open_gone(struct fs *fs, struct node *n, const struct handle *h)
+ * that was left behind (version.h; *old) leads to another. */
+static int open_gone(
+	struct fs *fs, struct node *n, const struct handle *h, enum content what, bool *old)
 {
 	lock_take(&fs->nodes.lock);
 	struct gone *g = n->gone;
 	int rc = n->file || (g && g->blob) ? 0 : -ESTALE;
-	bool left = g && g->left;
+	*old = !rc && g && g->left;
 	lock_drop(&fs->nodes.lock);
-	if (!rc && left && (h->writing || version_send_back(fs, h->opener)))
-		rc = -ESTALE;
-	return rc;
+	return *old && (h->writing || what != CONTENT_ANY) ? -ESTALE : rc;
 }
 
 /* Whether `n` may be opened: it may have expired, or been removed, since the kernel looked it up.
  */
-static int open_check(
-	struct fs *fs, struct node *n, const struct handle *h, struct entry *e, bool *known)
+static int open_check(struct fs *fs, struct node *n, const struct handle *h, enum content what,
+	struct entry *e, bool *known, bool *old)
 {
 	struct node_id id;
 	struct view *v;
@@ -45,7 +46,7 @@ static int open_check(
 	int rc = node_get_id(&fs->nodes, n, &id);
 
 	if (rc)
-		return open_gone(fs, n, h);
+		return open_gone(fs, n, h, what, old);
 	rc = fs->st->ops->view_begin(fs->st, clock_now(), &v);
 	if (rc)
 		return rc;
@@ -55,13 +56,11 @@ static int open_check(
 	return rc == -ENOENT ? -ESTALE : rc;
 }
 
-/* What is to be read, behind a cache (version.h). */
-enum content { CONTENT_NONE, CONTENT_NEWEST, CONTENT_ANY };
-
 /* An open file of `n` with the caller as one user more. Who opens a file that is being removed gets
- * what it was: its content is taken while it is open. */
+ * what it was: its content is taken while it is open. -ESTALE with *old: an older version is here, and
+ * CONTENT_ANY gets it. */
 static int open_node(struct fs *fs, struct node *n, const struct handle *h, enum content what,
-	struct open_file **out)
+	struct open_file **out, bool *old)
 {
 	bool writing = h->writing;
 	struct rebind_check check = {0};
@@ -75,7 +74,8 @@ static int open_node(struct fs *fs, struct node *n, const struct handle *h, enum
 			file_drop(fs, n, writing);
 		f = NULL;
 		rebind_look(fs, &check);
-		rc = open_check(fs, n, h, &e, &known);
+		*old = false;
+		rc = open_check(fs, n, h, what, &e, &known, old);
 		if (!rc)
 			rc = file_acquire(fs, n, writing, &f);
 	} while (rebind_disturbed(fs, &check));
@@ -84,6 +84,7 @@ static int open_node(struct fs *fs, struct node *n, const struct handle *h, enum
 	if (what != CONTENT_NONE && S_ISREG(e.rec.mode))
 		rc = version_take(fs, n, f, what == CONTENT_ANY);
 	if (rc) {
+		*old = rc == -ESTALE;
 		file_drop(fs, n, writing);
 		return rc;
 	}
@@ -98,17 +99,18 @@ int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uin
 {
 	struct blob *empty = NULL;
 	struct open_file *f;
+	bool old = false;
 	int rc = truncate ? blob_new(fs->st->blobs, &empty) : 0;
 
 	if (rc)
 		return rc;
 	struct handle *h = handle_new(writing || truncate, pid);
-	rc = h ? open_node(fs, n, h, truncate ? CONTENT_NONE : CONTENT_NEWEST, &f) : -ENOMEM;
+	rc = h ? open_node(fs, n, h, truncate ? CONTENT_NONE : CONTENT_NEWEST, &f, &old) : -ENOMEM;
 	/* Where it cannot be left behind, or others keep replacing it, it is one file for all who
 	 * have it open. */
-	if (rc == -ESTALE && fs->st->ops->prepare && !version_is_left(fs, n) &&
-		(!version_send_back(fs, pid) || !version_leave(fs, n)))
-		rc = open_node(fs, n, h, CONTENT_ANY, &f);
+	if (rc == -ESTALE && old &&
+		(!version_send_back(fs, pid) || (!version_is_left(fs, n) && !version_leave(fs, n))))
+		rc = open_node(fs, n, h, CONTENT_ANY, &f, &old);
 	if (!rc)
 		version_came_back(fs, pid);
 	if (rc) {
@@ -258,18 +260,9 @@ int fs_flush(struct fs *fs, struct handle *h, uint32_t pid)
 	return fs_settle(fs, handle_closed(fs, h, pid) ? publish(fs, h->node, h) : 0);
 }
 
-bool fs_content_is_new(struct fs *fs, struct node *n)
+void fs_is_new(struct fs *fs, struct node *n, bool *content, bool *size)
 {
-	struct node_id id;
-	struct loaded l;
-
-	if (!fs->st->ops->prepare)
-		return false;
-	if (node_get_id(&fs->nodes, n, &id) || entry_load(fs, &id.id, clock_now(), &l))
-		return true;
-	int64_t at = l.version ? (int64_t)l.version : clock_ns(l.rec.ctime);
-	loaded_release(&l);
-	return atomic_exchange(&n->content_at, at) != at;
+	version_is_new(fs, n, content, size);
 }
 
 bool fs_sizes_come_late(const struct fs *fs)

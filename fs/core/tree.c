@@ -172,7 +172,9 @@ void tree_unlink_node(struct fs *fs, const struct entry_id *id, struct last *las
 	if (!n)
 		return;
 	*g = (struct gone){.rec = last->l.rec, .size = last->l.size, .blob = last->content};
-	file_overlay(fs, n, &g->rec, &g->size);
+	if (g->blob) /* behind a cache the store may have another by now */
+		g->size = blob_size(g->blob);
+	file_overlay(fs, n, &g->rec, &g->size, NULL);
 	g->rec.ctime = clock_timespec(clock_now());
 	*last = (struct last){0};
 	node_unlink(&fs->nodes, n, g);

@@ -109,7 +109,7 @@ bool version_leave(struct fs *fs, struct node *n)
 	 * with a node that no name leads to. */
 	rebind_begin(fs);
 	if (node_get_id(&fs->nodes, n, &id) == 0 && is_old(fs, n, &id.id) &&
-		load_last(fs, n, &id.id, &last) == 0) {
+		load_last(fs, n, &id.id, &last) == 0 && file_detach(fs, n, &last.content) == 0) {
 		tree_unlink_node(fs, &id.id, &last);
 		lock_take(&fs->nodes.lock);
 		n->gone->left = true;
@@ -121,6 +121,43 @@ bool version_leave(struct fs *fs, struct node *n)
 	lock_drop(&fs->change);
 	last_release(&last);
 	return left;
+}
+
+void version_note_told(struct node *n, uint64_t version)
+{
+	atomic_store(&n->told, version);
+}
+
+/* The version that who has opened the node has; 0: none that the store has had. */
+static uint64_t version_opened(struct fs *fs, struct node *n, bool *dirty)
+{
+	struct open_file *f = file_if_open(fs, n);
+	uint64_t version = 0;
+
+	*dirty = false;
+	if (!f)
+		return 0;
+	lock_take(&f->lock);
+	version = f->version;
+	*dirty = f->dirty;
+	lock_drop(&f->lock);
+	file_drop(fs, n, false);
+	return version;
+}
+
+void version_is_new(struct fs *fs, struct node *n, bool *content, bool *size)
+{
+	bool dirty;
+
+	*content = *size = false;
+	if (!fs->st->ops->prepare)
+		return;
+	uint64_t version = version_opened(fs, n, &dirty);
+	/* What is dirty has come through the kernel, to what it knew. */
+	if (dirty)
+		return;
+	*content = atomic_exchange(&n->opened, version) != version || !version;
+	*size = atomic_load(&n->told) != version || !version;
 }
 
 bool version_is_left(struct fs *fs, struct node *n)

@@ -27,6 +27,13 @@ void version_note(struct fs *fs, const struct entry_id *id, struct open_file *f)
  * tells the kernel is foreign.c. Without locks. */
 bool version_leave(struct fs *fs, struct node *n);
 
+/* An answer with the size of this version (0: not known) is about to be given. */
+void version_note_told(struct node *n, uint64_t version);
+
+/* The node has just been opened. *content: what the kernel has cached of it may be of another version;
+ * *size: so may the size that it believes. It may not have been told yet. */
+void version_is_new(struct fs *fs, struct node *n, bool *content, bool *size);
+
 /* Thread `pid` has opened an older version by its name, and is to look the name up again: true. Where it
  * has been told so already, and what the name led to then is an older one by now too, or it was not by a
  * name, it gets what it has found: false. The kernel looks up once more only. */

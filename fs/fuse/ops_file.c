@@ -97,6 +97,19 @@ static void tell_end(fuse_req_t req, fuse_ino_t ino)
 	fuse_lowlevel_notify_store(ops_mounted(req)->session, ino, attr.st.st_size - 1, &last, 0);
 }
 
+/* What has been opened may be another version than what the kernel knows, before it has been told so. */
+static void tell_what_is_new(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
+{
+	bool content, size;
+
+	fs_is_new(ops_fs(req), n, &content, &size);
+	if (content)
+		fi->keep_cache = 0;
+	if (size)
+		fuse_lowlevel_notify_inval_inode(
+			ops_mounted(req)->session, ops_ino(ops_fs(req), n), -1, 0);
+}
+
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = ops_fs(req);
@@ -124,8 +137,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	open_hints(fi);
-	if (fs_content_is_new(fs, n))
-		fi->keep_cache = 0;
+	tell_what_is_new(req, n, fi);
 	if ((fi->flags & O_APPEND) && opens_for_writing(fi) && fs_sizes_come_late(fs))
 		tell_end(req, ino);
 	fi->fh = (uintptr_t)h;
