@@ -126,7 +126,7 @@ def judge_writes(world):
         if any(fnmatchcase(name, glob) for glob in LOCAL):
             raise Verdict(f"{write.key}: a local name was written")
         if write.key.startswith("o/"):
-            raise Verdict(f"{write.key}: nobody here has changed it")
+            raise Verdict(f"{write.key}: nobody here has changed it\n{carried_out(world, write.key, write.real)}")
         if write.key not in orders:
             given = [e.expiration for _, e in world.foreign.get(write.key, []) if e is not None and e.expiration]
             orders[write.key] = Order(write.key, world.history.get(write.key, []), write.key.startswith("s/"), given)
