@@ -309,13 +309,14 @@ static void test_cache_size(void **state)
 	assert_int_equal(wbk_value(k, "k000-hot"), 0);
 	assert_string_equal(asked(k), "");
 	assert_string_equal(wbk_shown(k, "own"), "not uploaded");
-	/* The values that have gone leave room for those that come. */
+	/* The values that have gone leave room for those that come, once nobody's snapshot has them: the
+	 * watch holds one for as long as it takes to look. Two times N values were written. */
 	struct stat st;
 	assert_int_equal(k->local->ops->sync(k->local, UINT64_MAX), 0);
 	snprintf(path, sizeof(path), "%s/data.mdb", k->folder);
 	assert_int_equal(stat(path, &st), 0);
 	print_message("the local store has %lld bytes\n", (long long)st.st_size);
-	assert_true(st.st_size < 4 * ROOM * 65536);
+	assert_true(st.st_size < 8 * ROOM * 65536);
 }
 
 /* What was got ahead does not make what is asked for go. */
