@@ -135,6 +135,8 @@ struct change {
 	const struct value_stamp *seen; /* PUT of a KEY's record alone: the value that it was made
 					   for, from store_ops.stamp(); NULL: the one that is there
 					   when it is stored. Copied */
+	bool if_expired; /* REMOVE: -EAGAIN where it has not expired any more. For a store that others change
+			  * through it too, as one behind a cache is; in others it is as it was seen */
 	bool hold; /* PUT of a KEY that has no complete value yet: visible in views, but not made
 		      durable before a later PUT with a value and without hold */
 };

@@ -305,6 +305,8 @@ static int add_remove(struct writeback *wb, struct group *g, const struct wb_ns 
 	const struct state b = *s;
 	bool expired = record_expired(&b.rec, clock_now());
 
+	if (c->if_expired && b.exists && !expired) /* others have given it more time meanwhile */
+		return -EAGAIN;
 	g->changes[g->n++] = *c;
 	s->exists = false;
 	s->rec = (struct record){0};

@@ -79,7 +79,7 @@ static int expire(struct fs *fs, const struct entry_id *id, int64_t now)
 	} else if (last.l.fresh) { /* another program has written it since, and nobody has looked */
 		rc = renew(fs, id);
 	} else {
-		struct change remove = {.op = CHANGE_REMOVE, .id = *id};
+		struct change remove = {.op = CHANGE_REMOVE, .id = *id, .if_expired = true};
 
 		rc = fs_apply(fs, &remove, 1);
 		if (!rc)

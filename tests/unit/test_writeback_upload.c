@@ -466,6 +466,28 @@ static void test_expired_while_offline(void **state)
 	assert_int_equal(atomic_load(&k->wb->pending), 0);
 }
 
+/* The sweep has seen a key that has expired, and others have given it more time since. */
+static void test_given_more_time_before_the_sweep(void **state)
+{
+	struct wbk *k = *state;
+	struct change sweep = {.op = CHANGE_REMOVE, .id = wbk_key(k, "a"), .if_expired = true};
+	int64_t now = clock_now() / CLOCK_SECOND;
+
+	fake_put_with(&k->remote, "a", "theirs", now + 100, NULL);
+	assert_int_equal(wbk_list(k, ""), 0);
+	fake_put_with(&k->remote, "a", "theirs", now + 1000, NULL);
+	wbk_advance(101);
+	assert_int_equal(wbk_list(k, ""), 0);
+	assert_int_equal(k->st->ops->apply(k->st, &sweep, 1, NULL), -EAGAIN);
+	assert_int_equal(atomic_load(&k->wb->pending), 0);
+	wbk_upload(k);
+	assert_string_equal(wbk_keys(k), "a");
+	assert_int_equal(k->remote.now.n, 1);
+	wbk_advance(1000);
+	assert_int_equal(k->st->ops->apply(k->st, &sweep, 1, NULL), 0);
+	assert_int_equal(atomic_load(&k->wb->pending), 0); /* there it expires by itself */
+}
+
 /* The option says which names are local, not when a key was made. */
 static void test_names_become_local(void **state)
 {
@@ -515,6 +537,7 @@ int main(void)
 		wbk_test(test_expiration_comes_too_near),
 		wbk_test(test_expiration_too_near_on_arrival),
 		wbk_test(test_expired_while_offline),
+		wbk_test(test_given_more_time_before_the_sweep),
 		wbk_test(test_names_become_local),
 	};
 
