@@ -49,7 +49,8 @@ static int64_t due_time(const struct writeback *wb, const struct batch *b, const
 	const struct journal *j = &p->j;
 	int64_t now = b->now;
 	bool hurry = p->urgent || j->first <= b->urgent;
-	int64_t due = hurry || j->changed > now ? 0 : j->changed + wb->opt.upload_delay;
+	bool before = j->changed > now + PUT_OFF_MAX; /* a little ahead: since we began to look */
+	int64_t due = hurry || before ? 0 : j->changed + wb->opt.upload_delay;
 
 	if (!(hurry && b->again) && j->not_before <= now + PUT_OFF_MAX)
 		due = later(due, j->not_before);
