@@ -286,7 +286,7 @@ static bool serve_one(struct worker *w)
 
 	await(w);
 	int rc = fuse_session_receive_buf(l->se, &w->buf);
-	if (rc == -EINTR)
+	if (rc == -EINTR || rc == -EAGAIN)
 		return true;
 	if (rc <= 0) {
 		lock_take(&l->lock);

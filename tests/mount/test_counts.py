@@ -263,8 +263,8 @@ class Memory(CountsTest):
 
         # Who is not root may have to lose set-id bits by truncating: the mode is looked at.
         self.rounds(self.allocations, one, {
-            "create": 39.6, "read": 6, "stat": 2, "rewrite": 14 if ROOT else 15, "setxattr": 4,
-            "rename": 39, "unlink": 19.6})
+            "create": 38.05, "read": 6, "stat": 2, "rewrite": 14 if ROOT else 15, "setxattr": 4,
+            "rename": 39, "unlink": 17.86})
 
     def test_looking(self):
         m = self.mount(*OPTIONS)
