@@ -52,8 +52,8 @@ static bool thread_has(int pid, const char *tid, int number)
 	return has;
 }
 
-/* Whether the process has ended, but for threads of it that may not have. */
-static bool has_ended(int pid)
+/* What /proc says of a process: its name, and whether it has ended, but for threads that may not have. */
+static bool look_at(int pid, bool *ended, bool *kvfs)
 {
 	char path[64], line[512] = "";
 
@@ -62,42 +62,54 @@ static bool has_ended(int pid)
 	if (!f)
 		return false;
 	const char *name_end = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+	const char *name = strchr(line, '(');
 	fclose(f);
-	return name_end && strncmp(name_end, ") Z", 3) == 0;
+	*ended = name_end && strncmp(name_end, ") Z", 3) == 0;
+	*kvfs = name && strncmp(name, "(kvfs", 5) == 0;
+	return name_end != NULL;
 }
 
-/* Whether a thread that is left of it has this connection. */
-static bool is_dying(int pid, int number)
+enum holder { NO_HOLDER, LIVING, DYING };
+
+/* How a process holds this connection. One that may not be looked at may hold any, if it is a kvfs. */
+static enum holder holds(int pid, int number)
 {
 	char path[64];
 	const struct dirent *e;
-	bool is = false;
+	bool ended, kvfs, has = false;
 
-	if (!has_ended(pid))
-		return false;
+	if (!look_at(pid, &ended, &kvfs))
+		return NO_HOLDER;
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	if (!ended && access(path, R_OK | X_OK))
+		return kvfs ? LIVING : NO_HOLDER;
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	DIR *tasks = opendir(path);
-	while (tasks && !is && (e = readdir(tasks)))
-		is = atoi(e->d_name) > 0 && thread_has(pid, e->d_name, number);
+	while (tasks && !has && (e = readdir(tasks)))
+		has = atoi(e->d_name) > 0 && thread_has(pid, e->d_name, number);
 	if (tasks)
 		closedir(tasks);
-	return is;
+	return !has ? NO_HOLDER : ended ? DYING : LIVING;
 }
 
-static bool any_is_dying(int number)
+/* Only a dying process holds it. The kernel gives a number anew when its mount has gone, although who is
+ * dying may hold the connection that had it before: then it is a living process's. */
+static bool is_left_to_the_dying(int number)
 {
+	enum holder found = NO_HOLDER;
 	DIR *proc = opendir("/proc");
 	const struct dirent *e;
-	bool any = false;
 
-	while (proc && !any && (e = readdir(proc))) {
+	while (proc && found != LIVING && (e = readdir(proc))) {
 		int pid = atoi(e->d_name);
+		enum holder one = pid > 0 ? holds(pid, number) : NO_HOLDER;
 
-		any = pid > 0 && is_dying(pid, number);
+		if (one != NO_HOLDER)
+			found = one;
 	}
 	if (proc)
 		closedir(proc);
-	return any;
+	return found == DYING;
 }
 
 static bool abort_it(int number)
@@ -133,7 +145,7 @@ void connection_end_dying(const char *resolved)
 {
 	int number = mountpoint_number(resolved);
 
-	if (number < 0 || !any_is_dying(number) || abort_it(number))
+	if (number < 0 || !is_left_to_the_dying(number) || abort_it(number))
 		return;
 	if (geteuid() == 0)
 		abort_in_private(number);

@@ -33,7 +33,7 @@ struct fs {
 	_Atomic unsigned rebinding; /* odd while nodes and the store are at odds (rebind_begin) */
 	_Atomic uint64_t stores; /* how often the store was given the content of an open file */
 	_Atomic uint32_t dirs_epoch; /* changes when a directory comes, goes or moves; 0 is none */
-	_Atomic uint32_t sent_back[FS_SENT_BACK]; /* version.c: threads, each in its place */
+	_Atomic uint64_t sent_back[FS_SENT_BACK]; /* io.c: threads, each in its place, and when */
 	struct negatives *negatives;
 	struct sweep *sweep;
 	struct foreign *foreign;

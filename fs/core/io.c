@@ -18,6 +18,9 @@
 #include "fs/core/vanish.h"
 #include "fs/core/version.h"
 
+/* How long after it was told so a thread may look a name up again. */
+enum { SENT_BACK_MS = 5000 };
+
 /* What is to be read, behind a cache (version.h). */
 enum content { CONTENT_NONE, CONTENT_NEWEST, CONTENT_ANY };
 
@@ -94,6 +97,42 @@ static int open_node(struct fs *fs, struct node *n, const struct handle *h, enum
 	return 0;
 }
 
+/* Thread `pid` has opened by its name what has gone, or an older version, and is to look the name up again:
+ * true. Where it has been told so a moment ago, it is not: the kernel looks up once more only. */
+static bool send_back(struct fs *fs, uint32_t pid)
+{
+	_Atomic uint64_t *place = &fs->sent_back[pid % FS_SENT_BACK];
+	uint32_t now = (uint32_t)(clock_monotonic() / (CLOCK_SECOND / 1000));
+	uint64_t was = atomic_exchange(place, (uint64_t)pid << 32 | now);
+
+	if (!pid || was >> 32 != pid || now - (uint32_t)was > SENT_BACK_MS)
+		return true;
+	atomic_store(place, 0);
+	return false;
+}
+
+/* It has opened something. */
+static void came_back(struct fs *fs, uint32_t pid)
+{
+	_Atomic uint64_t *place = &fs->sent_back[pid % FS_SENT_BACK];
+	uint64_t was = atomic_load_explicit(place, memory_order_relaxed);
+
+	if (was && was >> 32 == pid)
+		atomic_compare_exchange_strong(place, &was, 0);
+}
+
+/* Others change what the name leads to all the time. Where an older version cannot be left behind, it is
+ * one file for all who have it open. */
+static int open_changing(
+	struct fs *fs, struct node *n, struct handle *h, bool old, struct open_file **f)
+{
+	bool again = send_back(fs, h->opener);
+
+	if (again && (!old || version_is_left(fs, n) || version_leave(fs, n)))
+		return -ESTALE;
+	return old ? open_node(fs, n, h, CONTENT_ANY, f, &old) : -ENOENT;
+}
+
 int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uint32_t pid,
 	struct handle **out)
 {
@@ -106,18 +145,14 @@ int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uin
 		return rc;
 	struct handle *h = handle_new(writing || truncate, pid);
 	rc = h ? open_node(fs, n, h, truncate ? CONTENT_NONE : CONTENT_NEWEST, &f, &old) : -ENOMEM;
-	/* Where it cannot be left behind, or others keep replacing it, it is one file for all who
-	 * have it open. */
-	if (rc == -ESTALE && old &&
-		(!version_send_back(fs, pid) || (!version_is_left(fs, n) && !version_leave(fs, n))))
-		rc = open_node(fs, n, h, CONTENT_ANY, &f, &old);
-	if (!rc)
-		version_came_back(fs, pid);
+	if (rc == -ESTALE)
+		rc = open_changing(fs, n, h, old, &f);
 	if (rc) {
 		free(h);
 		blob_unref(empty);
 		return rc;
 	}
+	came_back(fs, pid);
 	handle_attach(fs, h, n, f);
 	if (truncate) {
 		lock_take(&f->lock);
@@ -464,7 +499,8 @@ static int copy_take(void *arg, const void *data, size_t len)
 {
 	struct copy *c = arg;
 
-	memcpy(c->buf, data, len);
+	if (len) /* nothing may be nowhere */
+		memcpy(c->buf, data, len);
 	c->len = len;
 	return 0;
 }

@@ -66,7 +66,8 @@ void version_note(struct fs *fs, const struct entry_id *id, struct open_file *f)
 		f->version = version_now(fs, id);
 }
 
-static bool is_old(struct fs *fs, struct node *n, const struct entry_id *id)
+/* With its content, for those who are about to open it: a reference of the caller's. */
+static bool is_old(struct fs *fs, struct node *n, const struct entry_id *id, struct blob **content)
 {
 	struct open_file *f = file_if_open(fs, n);
 	uint64_t now = f ? version_now(fs, id) : 0;
@@ -78,6 +79,8 @@ static bool is_old(struct fs *fs, struct node *n, const struct entry_id *id)
 	lock_drop(&fs->nodes.lock);
 	lock_take(&f->lock);
 	bool old = f->blob && !f->dirty && !writers && now && f->version != now;
+	if (old)
+		*content = blob_ref(f->blob);
 	lock_drop(&f->lock);
 	file_drop(fs, n, false);
 	return old;
@@ -108,8 +111,8 @@ bool version_leave(struct fs *fs, struct node *n)
 	/* Before the look: who has opened it for writing since finds out, and what he writes is not lost
 	 * with a node that no name leads to. */
 	rebind_begin(fs);
-	if (node_get_id(&fs->nodes, n, &id) == 0 && is_old(fs, n, &id.id) &&
-		load_last(fs, n, &id.id, &last) == 0 && file_detach(fs, n, &last.content) == 0) {
+	if (node_get_id(&fs->nodes, n, &id) == 0 && is_old(fs, n, &id.id, &last.content) &&
+		load_last(fs, n, &id.id, &last) == 0) {
 		tree_unlink_node(fs, &id.id, &last);
 		lock_take(&fs->nodes.lock);
 		n->gone->left = true;
@@ -166,16 +169,4 @@ bool version_is_left(struct fs *fs, struct node *n)
 	bool left = n->gone && n->gone->left;
 	lock_drop(&fs->nodes.lock);
 	return left;
-}
-
-bool version_send_back(struct fs *fs, uint32_t pid)
-{
-	return !pid || atomic_exchange(&fs->sent_back[pid % FS_SENT_BACK], pid) != pid;
-}
-
-void version_came_back(struct fs *fs, uint32_t pid)
-{
-	uint32_t who = pid;
-
-	atomic_compare_exchange_strong(&fs->sent_back[pid % FS_SENT_BACK], &who, 0);
 }

@@ -34,13 +34,6 @@ void version_note_told(struct node *n, uint64_t version);
  * *size: so may the size that it believes. It may not have been told yet. */
 void version_is_new(struct fs *fs, struct node *n, bool *content, bool *size);
 
-/* Thread `pid` has opened an older version by its name, and is to look the name up again: true. Where it
- * has been told so already, and what the name led to then is an older one by now too, or it was not by a
- * name, it gets what it has found: false. The kernel looks up once more only. */
-bool version_send_back(struct fs *fs, uint32_t pid);
-/* It has opened something. */
-void version_came_back(struct fs *fs, uint32_t pid);
-
 /* Whether the node was left behind. */
 bool version_is_left(struct fs *fs, struct node *n);
 
