@@ -214,6 +214,8 @@ int fs_open_file(struct fs *fs, struct node *n, bool writing, bool truncate, uin
  * not to be kept; *size: another than it was told. It may not have been told so yet. Only where the store
  * is a cache. */
 void fs_is_new(struct fs *fs, struct node *n, bool *content, bool *size);
+/* The kernel asks for content, so that it has dropped what it was told to when that was opened. */
+void fs_note_cached(struct fs *fs, struct node *n);
 /* Whether sizes may not be known before a file is opened. */
 bool fs_sizes_come_late(const struct fs *fs);
 /* Gives the bytes to `fn` once (fewer than `size` only at the end of the file) and returns what it

@@ -300,6 +300,11 @@ void fs_is_new(struct fs *fs, struct node *n, bool *content, bool *size)
 	version_is_new(fs, n, content, size);
 }
 
+void fs_note_cached(struct fs *fs, struct node *n)
+{
+	version_note_cached(fs, n);
+}
+
 bool fs_sizes_come_late(const struct fs *fs)
 {
 	return fs->st->ops->prepare != NULL;

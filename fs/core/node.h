@@ -36,8 +36,8 @@ struct node {
 	struct open_file *_Atomic file; /* while somebody has it open */
 	struct gone *gone; /* unlinked */
 	uint64_t stored; /* fs.stores, when the store was last given its content */
-	/* Behind a cache (version.h): of what was opened last, and of the size that was told last. */
-	_Atomic uint64_t opened, told;
+	/* Behind a cache (version.h): of what the kernel caches, and of the size that it was told last. */
+	_Atomic uint64_t cached, told;
 	uint32_t ns;
 	uint32_t refs; /* threads of the core that look at it */
 	uint32_t generation; /* no other node at this address has had it; never changes */

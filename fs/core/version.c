@@ -159,8 +159,17 @@ void version_is_new(struct fs *fs, struct node *n, bool *content, bool *size)
 	/* What is dirty has come through the kernel, to what it knew. */
 	if (dirty)
 		return;
-	*content = atomic_exchange(&n->opened, version) != version || !version;
+	*content = atomic_load(&n->cached) != version || !version;
 	*size = atomic_load(&n->told) != version || !version;
+}
+
+void version_note_cached(struct fs *fs, struct node *n)
+{
+	bool dirty;
+	uint64_t version = fs->st->ops->prepare ? version_opened(fs, n, &dirty) : 0;
+
+	if (version)
+		atomic_store(&n->cached, version);
 }
 
 bool version_is_left(struct fs *fs, struct node *n)

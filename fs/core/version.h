@@ -33,6 +33,8 @@ void version_note_told(struct node *n, uint64_t version);
 /* The node has just been opened. *content: what the kernel has cached of it may be of another version;
  * *size: so may the size that it believes. It may not have been told yet. */
 void version_is_new(struct fs *fs, struct node *n, bool *content, bool *size);
+/* The kernel reads it: whoever opened it then has let the kernel drop what it had of another version. */
+void version_note_cached(struct fs *fs, struct node *n);
 
 /* Whether the node was left behind. */
 bool version_is_left(struct fs *fs, struct node *n);

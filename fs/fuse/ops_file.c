@@ -156,6 +156,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	struct fs *fs = ops_fs(req);
 	int rc = -ESTALE;
 
+	fs_note_cached(fs, ops_node(fs, ino));
 	for (int tries = 0; rc == -ESTALE && tries < 2; tries++) {
 		if (tries)
 			fs_await_watch(fs);
