@@ -69,47 +69,49 @@ static bool look_at(int pid, bool *ended, bool *kvfs)
 	return name_end != NULL;
 }
 
-enum holder { NO_HOLDER, LIVING, DYING };
-
-/* How a process holds this connection. One that may not be looked at may hold any, if it is a kvfs. */
-static enum holder holds(int pid, int number)
+/* Whether a process that has ended, or one that lives, holds this connection. A living one that may not be
+ * looked at may hold any, if it is a kvfs. */
+static bool holds(int pid, int number, bool dying)
 {
 	char path[64];
 	const struct dirent *e;
 	bool ended, kvfs, has = false;
 
-	if (!look_at(pid, &ended, &kvfs))
-		return NO_HOLDER;
+	if (!look_at(pid, &ended, &kvfs) || ended != dying)
+		return false;
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	if (!ended && access(path, R_OK | X_OK))
-		return kvfs ? LIVING : NO_HOLDER;
+		return kvfs;
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	DIR *tasks = opendir(path);
 	while (tasks && !has && (e = readdir(tasks)))
 		has = atoi(e->d_name) > 0 && thread_has(pid, e->d_name, number);
 	if (tasks)
 		closedir(tasks);
-	return !has ? NO_HOLDER : ended ? DYING : LIVING;
+	return has;
 }
 
-/* Only a dying process holds it. The kernel gives a number anew when its mount has gone, although who is
- * dying may hold the connection that had it before: then it is a living process's. */
-static bool is_left_to_the_dying(int number)
+static bool any_holds(int number, bool dying)
 {
-	enum holder found = NO_HOLDER;
 	DIR *proc = opendir("/proc");
 	const struct dirent *e;
+	bool any = false;
 
-	while (proc && found != LIVING && (e = readdir(proc))) {
+	while (proc && !any && (e = readdir(proc))) {
 		int pid = atoi(e->d_name);
-		enum holder one = pid > 0 ? holds(pid, number) : NO_HOLDER;
 
-		if (one != NO_HOLDER)
-			found = one;
+		any = pid > 0 && holds(pid, number, dying);
 	}
 	if (proc)
 		closedir(proc);
-	return found == DYING;
+	return any;
+}
+
+/* The kernel gives a number anew when its mount has gone, although who is dying may hold the connection
+ * that had it before. */
+static bool is_left_to_the_dying(int number)
+{
+	return any_holds(number, true) && !any_holds(number, false);
 }
 
 static bool abort_it(int number)

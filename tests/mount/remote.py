@@ -34,6 +34,19 @@ class RemoteMount(Mount):
         return self.status()["pending"]
 
 
+@contextlib.contextmanager
+def beside(job):
+    """A thread runs job(ended) meanwhile, until the event `ended` is set."""
+    ended = threading.Event()
+    thread = threading.Thread(target=job, args=(ended,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 class RemoteTest(Test):
     virtual = False
 
@@ -84,18 +97,12 @@ class RemoteTest(Test):
         if not self.clock:
             yield
             return
-        ended = threading.Event()
 
-        def pass_time():
+        def pass_time(ended):
             while not ended.wait(0.02):
                 self.clock.advance(0.02 * rate)
-        thread = threading.Thread(target=pass_time, daemon=True)
-        thread.start()
-        try:
+        with beside(pass_time):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     def uploaded(self, m, seconds=20):
         """Waits until nothing is left to be uploaded."""

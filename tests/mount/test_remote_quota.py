@@ -5,10 +5,9 @@ what its time allows.
 
 import contextlib
 import os
-import threading
 
 from harness import FULL, read, run, sanitized, write
-from remote import RemoteTest
+from remote import RemoteTest, beside
 
 LONG = os.environ.get("KVFS_TEST_LONG") == "1"
 KEYS = 100_000 if LONG else 10_000 if FULL and not sanitized() else 3_000
@@ -26,9 +25,7 @@ class Quota(RemoteTest):
     @contextlib.contextmanager
     def waits_are_short(self):
         """Time passes while the daemon waits, and stands still while it asks."""
-        ended = threading.Event()
-
-        def pass_time():
+        def pass_time(ended):
             seen, quiet = -1, 0
             while not ended.wait(0.02):
                 asked = len(self.log.records())
@@ -37,13 +34,8 @@ class Quota(RemoteTest):
                     self.clock.advance(STEP)
                     quiet = 3 if asked == seen else 0
                 seen = asked
-        thread = threading.Thread(target=pass_time, daemon=True)
-        thread.start()
-        try:
+        with beside(pass_time):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     def windows(self):
         """How many requests were made in each window of the quota."""

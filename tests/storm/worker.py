@@ -184,15 +184,21 @@ class Worker:
                     raise
                 time.sleep(0.05)
 
+    def look_in_weather(self, key):
+        """What is there; None, False: the weather is too bad to know."""
+        try:
+            return self.look(key), True
+        except OSError as e:
+            if self.rough and e.errno in WEATHER:
+                return None, False
+            raise Wrong(f"looking at {key}: {e}") from e
+
     def verify(self, key):
         """Read your writes: it is exactly what it must be."""
         began = self.now()
-        try:
-            found = self.look(key)
-        except OSError as e:
-            if self.rough and e.errno in WEATHER:
-                return
-            raise Wrong(f"looking at {key}: {e}") from e
+        found, known = self.look_in_weather(key)
+        if not known:
+            return
         want = self.model.files.get(key)
         alive = is_alive(want, began), is_alive(want, self.now())
         if None in alive or alive[0] != alive[1]:
@@ -529,12 +535,9 @@ class Worker:
 
     def see(self, key):
         began = self.now()
-        try:
-            found = self.look(key)
-        except OSError as e:
-            if self.rough and e.errno in WEATHER:
-                return
-            raise Wrong(f"looking at {key}: {e}") from e
+        found, known = self.look_in_weather(key)
+        if not known:
+            return
         row = found or File(None)
         self.seen.append(Seen(key, began, self.now(), time.monotonic(), row.value, row.expiration, row.metadata))
 

@@ -299,3 +299,9 @@ int fs_kit_run(const struct CMUnitTest *tests, size_t n)
 	unlink(clock_file);
 	return failed;
 }
+
+void replace_file(struct env *e, const char *name, const char *text)
+{
+	assert_int_equal(write_file(e, "tmp", text), 0);
+	assert_int_equal(move(e, "tmp", name, 0), 0);
+}

@@ -45,6 +45,8 @@ bool is_file(struct env *e, const char *path);
 bool is_dir(struct env *e, const char *path);
 int take_all(void *arg, const void *data, size_t len);
 int write_file(struct env *e, const char *path, const char *text);
+/* Saves `name` as an editor does: a new file, renamed over the old one. */
+void replace_file(struct env *e, const char *name, const char *text);
 const char *read_file(struct env *e, const char *path);
 int make_dir(struct env *e, const char *path);
 int remove_path(struct env *e, const char *path, bool dir);

@@ -79,6 +79,16 @@ static bool caller_waits(struct caller *c)
 	return !atomic_load(&c->done);
 }
 
+/* Somebody waits for "a", which the remote store does not take for now. */
+static void start_waiting(struct wbk *k, struct caller *c)
+{
+	k->remote.fail = -EAGAIN;
+	wbk_watch(k);
+	wbk_put(k, "a", "1");
+	caller_start(c, k, "a");
+	assert_true(caller_waits(c));
+}
+
 static int sync_key(struct wbk *k, const char *key)
 {
 	struct caller c;
@@ -168,11 +178,7 @@ static void test_a_newer_value_will_do(void **state)
 	struct wbk *k = *state;
 	struct caller c;
 
-	k->remote.fail = -EAGAIN;
-	wbk_watch(k);
-	wbk_put(k, "a", "1");
-	caller_start(&c, k, "a");
-	assert_true(caller_waits(&c));
+	start_waiting(k, &c);
 	wbk_put(k, "a", "2");
 	assert_true(caller_waits(&c));
 	k->remote.fail = 0;
@@ -284,11 +290,7 @@ static void test_what_is_gone(void **state)
 	struct wbk *k = *state;
 	struct caller c;
 
-	k->remote.fail = -EAGAIN;
-	wbk_watch(k);
-	wbk_put(k, "a", "1");
-	caller_start(&c, k, "a");
-	assert_true(caller_waits(&c));
+	start_waiting(k, &c);
 	wbk_remove(k, "a");
 	k->remote.fail = 0;
 	wbk_advance(100);
